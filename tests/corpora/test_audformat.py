@@ -263,3 +263,38 @@ def test_a_folder_without_a_header(root: Path, tmp_path: Path) -> None:
     shutil.copy(root / "audio" / "01-anger.wav", root / "db.emotion.test.parquet")
     with pytest.raises(CorpusError, match=re.escape("db.emotion.test.parquet cannot be read")):
         audformat.read(root)
+
+
+def test_cache_of_audb(tmp_path: Path) -> None:
+    """audb keeps NAME/VERSION/FLAVOUR, media as requested, and the suffixes of the tables."""
+    header = """\
+name: calls
+audb: {root: /cache, version: 1.10.0, flavor: {format: flac}, complete: false}
+schemes: {emotion: {dtype: str}}
+tables:
+  files: {type: filewise, columns: {emotion: {scheme_id: emotion}}}
+  unrequested: {type: filewise, columns: {emotion: {scheme_id: emotion}}}
+"""
+    table = "file,emotion\na.wav,joy\nb.mp3,anger\ngone.wav,fear\n"
+    for version in ("1.9.0", "1.10.0"):
+        folder = tmp_path / "calls" / version / "d3b62a9b"
+        folder.parent.mkdir(parents=True)
+        database(folder, header, files=table)
+        (folder / "db.files.pkl").write_bytes(b"pickle")
+        (folder / "b.flac").touch()
+        (folder / "b.wav").unlink()
+    with pytest.raises(CorpusError, match="has the table unrequested, but"):
+        audformat.read(tmp_path / "calls")
+    corpus = corpora.load(f"audformat={tmp_path / 'calls'}", partial=True)
+    assert {one.id: one.path for one in corpus.utterances} == {
+        "a.wav": folder / "a.wav",
+        "b.mp3": folder / "b.flac",
+    }
+    assert corpus.notes == ("tables without a file: unrequested", "segments without media: 1")
+    (folder / "db.unrequested.csv").write_text("file,emotion\na.wav,joy\n")
+    with pytest.raises(CorpusError, match=r"gone\.wav is missing, one of the 3 files that the"):
+        audformat.read(folder.parent)
+    shutil.copytree(folder, folder.parent / "ffffffff")
+    with pytest.raises(CorpusError, match=r"has several flavours: d3b62a9b, ffffffff; give the"):
+        audformat.read(folder.parent)
+    assert len(audformat.read(folder, partial=True)) == 2

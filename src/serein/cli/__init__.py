@@ -13,7 +13,6 @@ from serein.cli import (
     evaluate,
     explain,
     plan,
-    push,
     recognize,
     reproduce,
     search,
@@ -48,7 +47,7 @@ COMMANDS = (
     evaluate.protocols,
     recognize.card,
     recognize.export,
-    push.push,
+    recognize.push,
     serve.serve,
     train.quickstart,
 )

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serein.cli.common import (
+    CorporaOption,
     PartialOption,
     SeedOption,
     console,
     is_given,
+    print_paths,
     use_renamed_option,
 )
 from serein.errors import ConfigError, UnknownName
@@ -74,9 +76,67 @@ def check(
     console().print(report_table(report))
     if report.incomplete_reason:
         print(f"incomplete: {report.incomplete_reason}")
+    _print_agreement(corpus)
     _print_nuisance(corpus)
     if not report.is_intact:
         raise typer.Exit(1)
+
+
+def _print_agreement(name: str) -> None:
+    """Print the agreement on each label of which a corpus has several raters' answers."""
+    from serein import corpora as readers
+    from serein.errors import SereinError
+    from serein.metrics.agreement import measure_agreement
+
+    try:
+        for agreement in measure_agreement(readers.load(name, partial=True).utterances):
+            print(agreement)
+    except SereinError as error:
+        print(f"agreement of the raters: not computed; {error}")
+
+
+@app.command("suspects")
+def suspects(
+    run: Annotated[Path, typer.Argument(help="Folder of an evaluation with folds.")],
+    corpus: CorporaOption,
+    task: Annotated[
+        str | None, typer.Option(help="A classification task; default: the first.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("-n", "--count", help="Recordings on the page.", min=1)
+    ] = 100,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Page to write; default: suspects.html in the run."),
+    ] = None,
+) -> None:
+    """List labels that look wrong to models that were not trained on them, with their audio.
+
+    The page has the most suspicious ones to listen to; the table beside it has all.
+    """
+    from serein import corpora as readers
+    from serein.errors import CorpusError
+    from serein.evaluation.suspects import encode_clip, find_suspects
+    from serein.report.suspects import write_suspects
+    from serein.results.io import load_results, resolve_results_file
+
+    path = output or resolve_results_file(run).with_name("suspects.html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"-o {path}: expected a page, such as {path.with_suffix('.html')}")
+    found = find_suspects(load_results(run), task)
+    utterances = {one.id: one for one in readers.as_corpus(corpus, partial=True).utterances}
+    missing = [one.id for one in found.suspects if one.id not in utterances]
+    if missing:
+        raise CorpusError(
+            f"{', '.join(corpus)} lacks {missing[0]} of {run}, as {len(missing) - 1} more; "
+            f"give the corpus of the run: {found.corpus}"
+        )
+    paths = write_suspects(found, path, count, lambda id_: encode_clip(utterances[id_]))
+    print(
+        f"{len(found.suspects)} of {found.utterances} labels of {found.task} look wrong to models "
+        "that were not trained on them"
+    )
+    print_paths(paths)
 
 
 def _print_nuisance(name: str) -> None:

@@ -1,14 +1,32 @@
-"""Shared functions of the corpus readers: finding files, decoding names, checking counts."""
+"""Shared functions of the corpus readers: files, names, counts, and answers of several raters.
+
+A table may have a row for each rater:
+
+    file,speaker,rater,emotion,arousal
+    clips/001.wav,ann,r1,anger,4.0
+    clips/001.wav,ann,r2,neutral,3.0
+
+Utterance ``clips/001.wav`` has each rater's answers (``emotion:r1``, ``emotion:r2``), the votes for
+classes (``emotion_votes``: "anger=1, neutral=1"), the class with most votes (``emotion``; none
+after a tie), and the mean of numbers (``arousal``: 3.5).
+"""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from serein.errors import CorpusError
-from serein.records import Utterance
+from serein.labels.votes import SEPARATOR_PATTERN, VOTES_SUFFIX
+from serein.records import ATTRIBUTES, Label, Utterance
 
 AUDIO_SUFFIXES = (".flac", ".wav")
+RATER_COLUMNS = ("rater", "annotator", "worker", "evaluator", "listener")
+"""Names of the column with the rater's name."""
+RATED_LABELS = ("emotion", "arousal", "valence", "dominance")
+"""Labels that are raters' answers, also where all raters agree on every recording."""
 
 
 def find_subfolder(root: Path, name: str, title: str, home: str) -> Path:
@@ -139,3 +157,106 @@ def check_counts(
             f"{place} has {counts.total()} recordings; {title} has {total} "
             f"({', '.join(differences)}). {advice}"
         )
+
+
+def combine_answers(name: str, answers: Mapping[str, Label]) -> dict[str, Label]:
+    """Return the labels that the answers of several raters give.
+
+    Numbers give their mean; classes give votes, and the class with most votes unless there is a
+    tie. An answer of several classes, separated as in votes, is one vote that is divided.
+
+    >>> combine_answers("emotion", {"r1": "anger", "r2": "anger", "r3": "sadness; fear"})["emotion"]
+    'anger'
+
+    Args:
+        name: of the label.
+        answers: the answer of each rater.
+    """
+    labels = {f"{name}:{rater}": answer for rater, answer in answers.items()}
+    numbers = [answer for answer in answers.values() if not isinstance(answer, str)]
+    if len(numbers) == len(answers):
+        return {name: fmean(numbers), **labels}
+    votes: dict[str, float] = {}
+    for answer in answers.values():
+        words = [word.strip() for word in SEPARATOR_PATTERN.split(str(answer)) if word.strip()]
+        for word in words:
+            votes[word] = votes.get(word, 0.0) + 1 / len(words)
+    most = [word for word, count in votes.items() if count == max(votes.values())]
+    text = ", ".join(f"{word}={votes[word]:g}" for word in sorted(votes))
+    majority: dict[str, Label] = {name: most[0]} if len(most) == 1 else {}
+    return {**majority, f"{name}{VOTES_SUFFIX}": text, **labels}
+
+
+def merge_raters(
+    place: Path, column: str, rows: Sequence[tuple[int, Utterance]]
+) -> list[Utterance]:
+    """Combine the rows of each recording to one utterance.
+
+    Labels that never differ between raters, such as a sentence, stay single labels.
+
+    Args:
+        place: path of the table, for error messages.
+        column: the label with the rater's name.
+        rows: the number of each row, and its utterance.
+
+    Raises:
+        CorpusError: a row has no rater, a rater rated a recording twice, or rows of one recording
+            have different speakers or times.
+    """
+    by_id: dict[str, list[tuple[int, Utterance]]] = {}
+    for number, utterance in rows:
+        by_id.setdefault(utterance.id, []).append((number, utterance))
+    rated = _find_rated_labels(by_id, column)
+    return [_merge_rows(place, column, rated, own) for own in by_id.values()]
+
+
+def _find_rated_labels(
+    by_id: Mapping[str, Sequence[tuple[int, Utterance]]], column: str
+) -> set[str]:
+    """Return the labels that are raters' answers."""
+    names = {name for rows in by_id.values() for _, one in rows for name in one.labels}
+    differing = {
+        name
+        for rows in by_id.values()
+        for name in names
+        if len({one.labels[name] for _, one in rows if name in one.labels}) > 1
+    }
+    return (differing | (names & {*RATED_LABELS})) - {column}
+
+
+def _merge_rows(
+    place: Path, column: str, rated: set[str], rows: Sequence[tuple[int, Utterance]]
+) -> Utterance:
+    """Combine the rows of one recording."""
+    first = rows[0][1]
+    by_rater: dict[str, Utterance] = {}
+    for number, utterance in rows:
+        rater = str(utterance.labels.get(column, ""))
+        if not rater:
+            raise CorpusError(
+                f"{place}, row {number}: {column} is empty, and {first.id} has several rows; "
+                "expected the name of the rater"
+            )
+        if rater in by_rater:
+            raise CorpusError(
+                f"{place}, row {number}: {column} {rater} rated {first.id} before; keep one answer"
+            )
+        by_rater[rater] = utterance
+    names = sorted({name for one in by_rater.values() for name in one.labels} - {column})
+    labels: dict[str, Label] = {}
+    for name in names:
+        answers = {rater: one.labels[name] for rater, one in by_rater.items() if name in one.labels}
+        if name in rated:
+            labels |= combine_answers(name, answers)
+        else:
+            labels[name] = next(iter(answers.values()))
+    attributes = {}
+    for name in (*ATTRIBUTES, "path", "start", "end"):
+        values = {value for _, one in rows if (value := getattr(one, name)) is not None}
+        if len(values) > 1:
+            raise CorpusError(
+                f"{place}, rows {', '.join(str(number) for number, _ in rows)}: {first.id} has the "
+                f"{name} {' and '.join(sorted(map(str, values)))}; correct all but one"
+            )
+        attributes[name] = next(iter(values), None)
+    return replace(first, labels=labels, **attributes)

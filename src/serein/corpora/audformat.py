@@ -18,6 +18,10 @@ segments, and a file with segments is not an utterance itself.
 - If two tables disagree in a column, its labels are called ``table.column``.
 - If a scheme describes its labels (a speaker's gender and age), in the header or in a
   miscellaneous table, the utterance gets these values too.
+- The cache of ``audb`` is read, too: ``root`` may be ``CACHE/NAME``, ``CACHE/NAME/VERSION`` or its
+  folder of a flavour, ``CACHE/NAME/VERSION/FLAVOUR``. The newest version is taken. Media that audb
+  converted have another suffix than the tables say. Tables and media that were not requested are
+  missing there: ``partial`` leaves them out.
 - ``split`` is the type of the split that the table belongs to: train, dev or test.
 - The codes of common languages are converted to ISO 639-1.
 
@@ -88,16 +92,21 @@ class Table:
     schemes: dict[str, str]
 
 
-def read(root: Path) -> list[Utterance]:
+def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     """Read every utterance of the tables, in order of ids.
+
+    Args:
+        root: the folder of the database, or of audb's cache with one.
+        partial: leave out tables and media that are missing.
 
     Raises:
         CorpusError: the header or a table cannot be read, tables contradict each other, or a
-            media file is missing.
+            table or a media file is missing.
     """
+    root = find_database(root)
     header = _read_header(root / HEADER)
     try:
-        return _build_utterances(root, header)
+        return _build_utterances(root, header, partial)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CorpusError(
             f"{root / HEADER} does not have the structure of audformat ({type(error).__name__}: "
@@ -105,24 +114,72 @@ def read(root: Path) -> list[Utterance]:
         ) from error
 
 
-def _build_utterances(root: Path, header: Mapping[str, Any]) -> list[Utterance]:
+def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Return notes of tables and of segments that are left out."""
+    root = find_database(root)
+    header = _read_header(root / HEADER)
+    names = list(_get_mapping(root, header, "tables"))
+    missing = [name for name in names if not _has_table(root, name)]
+    present = [_read_table(root, header, name) for name in names if name not in missing]
+    left_out = len(_segment_keys(present)) - len(utterances)
+    notes = [f"tables without a file: {', '.join(missing)}"] if missing else []
+    return [*notes, *([f"segments without media: {left_out}"] if left_out else [])]
+
+
+def find_database(root: Path) -> Path:
+    """Return the folder of a database, also in the cache of audb: of its newest version.
+
+    Raises:
+        CorpusError: a version has several flavours.
+    """
+    if (root / HEADER).exists():
+        return root
+    found = [file.parent for depth in ("*", "*/*") for file in root.glob(f"{depth}/{HEADER}")]
+    if not found:
+        return root
+    newest = max({folder.parent for folder in found}, key=lambda folder: _version_key(folder.name))
+    flavours = sorted(folder for folder in found if folder.parent == newest)
+    if len(flavours) > 1:
+        listing = ", ".join(folder.name for folder in flavours)
+        raise CorpusError(f"{newest} has several flavours: {listing}; give the folder of one")
+    return flavours[0]
+
+
+def _version_key(version: str) -> list[tuple[int, str]]:
+    """Return a key that sorts 1.10.0 after 1.9.0."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in version.split(".")]
+
+
+def _has_table(root: Path, name: str) -> bool:
+    return any((root / f"db.{name}{suffix}").exists() for suffix in (".parquet", ".csv"))
+
+
+def _build_utterances(root: Path, header: Mapping[str, Any], partial: bool) -> list[Utterance]:
     schemes = {name: scheme or {} for name, scheme in _get_mapping(root, header, "schemes").items()}
     meanings = {name: _label_meanings(root, header, scheme) for name, scheme in schemes.items()}
-    tables = [_read_table(root, header, name) for name in _get_mapping(root, header, "tables")]
+    names = [
+        name
+        for name in _get_mapping(root, header, "tables")
+        if not partial or _has_table(root, name)
+    ]
+    tables = [_read_table(root, header, name) for name in names]
     keys = _segment_keys(tables)
-    _check_files(root, {key[0] for key in keys})
+    files = _find_media(root, header, {key[0] for key in keys})
+    if not partial:
+        _check_files(root, {key[0] for key in keys} - files.keys(), len(files))
     languages = [str(language) for language in header.get("languages") or ()]
     defaults: dict[str, Label] = {"language": languages[0]} if len(languages) == 1 else {}
     conflicting = _conflicting_columns(tables)
     return [
         _build_utterance(
-            root,
+            files[key[0]],
             key,
             defaults
             | _collect_values(_whole_file(key), tables, conflicting, schemes, meanings)
             | _collect_values(key, tables, conflicting, schemes, meanings),
         )
         for key in keys
+        if key[0] in files
     ]
 
 
@@ -376,7 +433,7 @@ def _to_label(value: object) -> Label:
     return float(str(value)) if number else str(value)
 
 
-def _build_utterance(root: Path, key: SegmentKey, values: Mapping[str, Label]) -> Utterance:
+def _build_utterance(path: Path, key: SegmentKey, values: Mapping[str, Label]) -> Utterance:
     attributes = {
         attribute: next((str(values[name]) for name in names if name in values), None)
         for attribute, names in ATTRIBUTE_COLUMNS.items()
@@ -384,10 +441,10 @@ def _build_utterance(root: Path, key: SegmentKey, values: Mapping[str, Label]) -
     attributes["gender"] = GENDERS.get((attributes["gender"] or "").lower())
     language = attributes["language"]
     attributes["language"] = LANGUAGES.get(language or "", language)
-    file, start, end = key
+    _, start, end = key
     return Utterance(
         id=_format_id(key),
-        path=root / file,
+        path=path,
         start=start,
         end=end,
         labels={
@@ -397,10 +454,28 @@ def _build_utterance(root: Path, key: SegmentKey, values: Mapping[str, Label]) -
     )
 
 
-def _check_files(root: Path, files: set[str]) -> None:
-    missing = sorted(file for file in files if not isfile(root / file))
+def _find_media(root: Path, header: Mapping[str, Any], files: set[str]) -> dict[str, Path]:
+    """Return the media file of each name that exists, with the suffix of audb's flavour."""
+    about = (header.get("meta") or {}).get("audb") or header.get("audb")
+    flavour = about.get("flavor") if isinstance(about, dict) else None
+    suffix = flavour.get("format") if isinstance(flavour, dict) else None
+    found = {file: root / file for file in files if isfile(root / file)}
+    if isinstance(suffix, str):
+        for file in files - found.keys():
+            converted = (root / file).with_suffix(f".{suffix}")
+            if isfile(converted):
+                found[file] = converted
+    return found
+
+
+def _check_files(root: Path, missing: set[str], found: int) -> None:
     if missing:
         fault = describe_missing(
-            [root / file for file in missing], len(files), "files that the tables name"
+            [root / file for file in sorted(missing)],
+            found + len(missing),
+            "files that the tables name",
         )
-        raise CorpusError(f"{fault}; get the media of this database, or correct the tables")
+        raise CorpusError(
+            f"{fault}; get the media of this database, correct the tables, or read what is there "
+            "with --partial"
+        )

@@ -16,6 +16,9 @@ Column names are converted to lower case. The columns are:
   one has a decimal point, or if it is called arousal, valence or dominance. Otherwise it is text:
   the class codes 1, 2, 3 are text, and so is speaker 03.
 
+Several rows for one recording need a column ``rater``, ``annotator``, ``worker``, ``evaluator`` or
+``listener``: they are the answers of several raters (see ``_reading.py``).
+
 An empty cell is a missing value. Error messages count rows as a spreadsheet does, with the header
 as row 1; JSON Lines has no header.
 """
@@ -34,6 +37,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serein.audio.times import parse_duration
+from serein.corpora._reading import RATER_COLUMNS, merge_raters
 from serein.errors import CorpusError
 from serein.records import ATTRIBUTES, CorpusInfo, Utterance
 
@@ -78,7 +82,12 @@ def read(path: Path) -> list[Utterance]:
         _build_utterance(path, row, column, file, numeric)
         for row, file in zip(rows, files, strict=True)
     ]
-    _check_ids(path, rows, utterances)
+    rater = next((name for name in RATER_COLUMNS if name in numeric), None)
+    if rater is not None and len({one.id for one in utterances}) < len(utterances):
+        numbers = [row.number for row in rows]
+        utterances = merge_raters(path, rater, list(zip(numbers, utterances, strict=True)))
+    else:
+        _check_ids(path, rows, utterances)
     return sorted(utterances, key=attrgetter("id"))
 
 

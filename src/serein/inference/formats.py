@@ -1,4 +1,4 @@
-"""Format answers as a table for the terminal, JSON, CSV, RTTM, audformat or WebVTT."""
+"""Format answers: terminal, JSON, CSV, RTTM, audformat, WebVTT and Label Studio."""
 
 import csv
 import io
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 SEGMENT_FORMATS = ("rttm", "audformat", "vtt")
 """Formats that consist of segments."""
-FORMATS = ("table", "json", "csv", *SEGMENT_FORMATS)
+LABEL_STUDIO = "label-studio"
+FORMATS = ("table", "json", "csv", LABEL_STUDIO, *SEGMENT_FORMATS)
+NO_ASR = "given with each recording: the model has no speech recogniser"
 
 
 def find_format(path: Path) -> str:
@@ -29,7 +31,7 @@ def find_format(path: Path) -> str:
         ConfigError: there is none.
     """
     suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS or suffix == "table":
+    if suffix not in FORMATS or suffix in ("table", LABEL_STUDIO):
         raise ConfigError(
             f"{path}: the answers for single recordings are written as .json, .csv, .rttm or .vtt; "
             "use one of these suffixes, or choose a format with --format. Parquet is for a folder"
@@ -71,6 +73,7 @@ def format_answers(name: str, answers: Sequence[Recognition], failures: Mapping[
         "csv": as_csv,
         "rttm": as_rttm,
         "audformat": as_audformat,
+        LABEL_STUDIO: as_label_studio,
         "vtt": as_vtt,
     }
     return formatters[name](answers)
@@ -114,6 +117,49 @@ def _format_csv(answers: Sequence[Recognition], format_time: Callable[[float], s
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def as_label_studio(answers: Sequence[Recognition]) -> str:
+    """Format answers as tasks with predictions, to import into Label Studio.
+
+    A recording is a task whose ``data.audio`` is its path. A classification task is the control tag
+    of its name, ``choices`` of a recording or ``labels`` of segments; a regression task is a
+    ``number``. The score is the lowest probability of the first task's labels. Withheld labels are
+    left out.
+    """
+    tasks = []
+    for answer in answers:
+        result = [one for segment in answer.rows for one in _list_results(answer, segment)]
+        scores = [
+            main.confidence
+            for one in answer.rows
+            for main in [*one.tasks.values()][:1]
+            if main.label
+        ]
+        prediction = {
+            "model_version": answer.model,
+            **({"score": min(scores)} if scores else {}),
+            "result": result,
+        }
+        predictions = [prediction] if answer.speech else []
+        tasks.append({"data": {"audio": answer.source}, "predictions": predictions})
+    return json.dumps(round_floats(tasks), indent=1) + "\n"
+
+
+def _list_results(answer: Recognition, segment: Segment) -> Iterator[dict[str, object]]:
+    """Yield the results of a segment, or of a whole recording, as Label Studio has them."""
+    span: dict[str, object] = {}
+    if answer.segments is not None:
+        span = {"start": segment.start, "end": segment.end}
+        span |= {"channel": answer.channel - 1} if answer.channel else {}
+    kind = "labels" if span else "choices"
+    for task, own in segment.tasks.items():
+        if own.label is not None:
+            value = {**span, kind: [own.label]}
+            yield {"from_name": task, "to_name": "audio", "type": kind, "value": value}
+    for task, number in segment.values.items():
+        value = {**span, "number": number}
+        yield {"from_name": task, "to_name": "audio", "type": "number", "value": value}
 
 
 def _iter_segments(answers: Sequence[Recognition]) -> Iterator[tuple[Recognition, Segment]]:

@@ -253,3 +253,58 @@ class Sweep:
     paired_tests: list[PairedTest]
     trend: Trend | None
     warnings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspect:
+    """A label that looks wrong.
+
+    Attributes:
+        id: of the utterance.
+        fold: that tested it, so that its model was not trained on it.
+        speaker: the speaker, if known.
+        label: the class that the corpus has.
+        suggestion: the class that the model is confident of.
+        label_probability: of the label.
+        suggestion_probability: of the other class.
+        votes: shares of the raters' votes by class, if the corpus has votes.
+    """
+
+    id: str
+    fold: str
+    speaker: str | None
+    label: str
+    suggestion: str
+    label_probability: float
+    suggestion_probability: float
+    votes: dict[str, float]
+
+    @property
+    def margin(self) -> float:
+        """Probability of the label less that of the suggestion; the lowest look most wrong."""
+        return self.label_probability - self.suggestion_probability
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuspectList:
+    """The labels of a run that look wrong.
+
+    Attributes:
+        run: its name.
+        corpus: name of the corpus.
+        task: the task.
+        selection: meaning of the epochs whose predictions were used.
+        utterances: number of labelled utterances.
+        thresholds: the threshold of each class; classes without a label are left out.
+        confident: for each pair of label and confident class, the number of utterances.
+        suspects: most suspicious first.
+    """
+
+    run: str
+    corpus: str
+    task: str
+    selection: str
+    utterances: int
+    thresholds: dict[str, float]
+    confident: dict[tuple[str, str], int]
+    suspects: tuple[Suspect, ...]
