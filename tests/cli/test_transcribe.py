@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders.corpus_layouts import write_librispeech
+from builders.whisper_encoders import write_whisper_model
 
 from serein.evaluation.train import train
+from serein.inference.transcribe import WhisperTranscriber, open_transcriber
 
 PARTS = ("train-clean-100", "dev-clean", "test-clean")
 SETTINGS = (
@@ -95,3 +98,56 @@ def test_setting_that_selects_nothing_is_an_error(
     assert status in (1, 2)
     assert err.count("serein:") == 1
     assert text in err
+
+
+# Whisper
+
+
+def test_a_whisper_transcribes_a_corpus_with_times(run: Run, libri: Path, tmp_path: Path) -> None:
+    folder = write_whisper_model(tmp_path / "tiny")
+    options = ("--corpus", f"librispeech={libri}", "--set", "protocol.only.part=test-*", "--times")
+    status, out, _ = run("transcribe", "-m", folder, *options, "-o", tmp_path / "t.json")
+    assert status == 0
+    *lines, scores = out.splitlines()
+    assert len(lines) == 6
+    assert scores.startswith("WER ")
+    assert scores.count(" 0 of them not in the vocabulary") == 1
+    record = json.loads((tmp_path / "t.json").read_text())
+    assert record["model"] == "tiny"
+    assert "its training data are unknown" in record["card"]["data"]
+    assert {one["verdict"] for one in record["leakage"]} == {"unknown"}
+    for row in record["rows"]:
+        times = [word["time"] for word in row["words"]]
+        assert times == sorted(times)
+        assert all(0 <= time <= row["seconds"] for time in times)
+        spoken = [word["word"] for word in row["words"] if word["word"] != "</s>"]
+        assert " ".join(spoken) == row["text"]
+
+
+def test_a_whisper_takes_long_recordings_in_parts(tmp_path: Path) -> None:
+    folder = write_whisper_model(tmp_path / "tiny")
+    transcribe = open_transcriber(str(folder), language="de")
+    assert isinstance(transcribe, WhisperTranscriber)
+    wave_s = np.random.default_rng(0).normal(0, 0.1, 16_000 * 31).astype(np.float32)
+    found = transcribe((wave_s, 16_000))
+    parts = [transcribe((part_s, 16_000)) for part_s in np.split(wave_s, [16_000 * 30])]
+    assert found.text.split() == [word for part in parts for word in part.text.split()]
+    assert found.seconds == pytest.approx(31)
+    assert found.score == pytest.approx(sum(part.score for part in parts))
+    words = [word for word in found.words if word.word != "</s>"]
+    assert len(words) == len(found.text.split())
+
+
+def test_a_language_is_for_whisper_and_a_known_one(run: Run, model: Path, tmp_path: Path) -> None:
+    folder = write_whisper_model(tmp_path / "tiny")
+    status, _, err = run("transcribe", "-m", model, "--language", "de", "a.wav")
+    assert status != 0
+    assert "is no folder of Whisper; leave --language out" in err
+    status, _, err = run("transcribe", "-m", folder, "--language", "klingon", "a.wav")
+    assert status != 0
+    assert "the language 'klingon' is none of 3" in err
+    (folder / "tokenizer.json").unlink()
+    status, _, err = run("transcribe", "-m", folder, "a.wav")
+    assert status != 0
+    assert "holds no tokenizer.json" in err
+    assert err.count("serein:") == 1

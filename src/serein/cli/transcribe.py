@@ -19,13 +19,18 @@ from serein.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serein.bundle import Bundle
+    from serein.inference.transcribe import Transcriber
     from serein.records import Corpus, Finding, LeftOut
     from serein.results.inference import Transcription, WordScores
 
 
 def transcribe(
-    model: Annotated[str, typer.Option("-m", "--model", help="A model with a transcript task.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "-m", "--model", help="A model with a transcript task, or the folder of a Whisper."
+        ),
+    ],
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Recordings.")
     ] = None,
@@ -34,6 +39,10 @@ def transcribe(
         Path | None,
         typer.Option("-o", "--output", help="File (.json) for words, times and scores."),
     ] = None,
+    language: Annotated[
+        str,
+        typer.Option(help="Language of the speech for Whisper, such as de; without, detected."),
+    ] = "",
     times: Annotated[bool, typer.Option(help="Print the time of each word.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -48,13 +57,13 @@ def transcribe(
 ) -> None:
     """Transcribe recordings, or a corpus and score its word error rate."""
     from serein.evaluation.provenance import command_line, utc_now
-    from serein.inference.transcribe import Transcriber, build_record
+    from serein.inference.transcribe import build_record, open_transcriber
     from serein.records import Corpus, Utterance
     from serein.results import io
 
     if bool(files) == bool(corpus):
         raise ConfigError("found both recordings and --corpus, or neither; give one of the two")
-    transcriber = Transcriber(model, device=device)
+    transcriber = open_transcriber(model, device=device, language=language)
     left_out: Sequence[LeftOut] = ()
     leakage: list[Finding] = []
     if files:
@@ -64,7 +73,7 @@ def transcribe(
         source = Corpus(name="files", utterances=utterances)
     else:
         source, left_out, leakage = _select_corpus(
-            transcriber.bundle, resolve_corpus(corpus or [], partial), set_ or []
+            transcriber, resolve_corpus(corpus or [], partial), set_ or []
         )
     failures: list[str] = []
     transcriptions: list[Transcription] = []
@@ -95,7 +104,7 @@ def transcribe(
 
 
 def _select_corpus(
-    bundle: "Bundle", corpus: "list[str] | Corpus", settings: list[str]
+    transcriber: "Transcriber", corpus: "list[str] | Corpus", settings: list[str]
 ) -> "tuple[Corpus, Sequence[LeftOut], list[Finding]]":
     """Select the utterances to transcribe, and check them against the model's training data."""
     from serein import corpora
@@ -105,11 +114,11 @@ def _select_corpus(
         select_for_transcription,
     )
 
-    filtered = select_for_transcription(corpora.as_corpus(corpus), bundle.system.recipe, settings)
+    filtered = select_for_transcription(corpora.as_corpus(corpus), transcriber.recipe, settings)
     if filtered.left_out:
         line = f"transcribes {describe_filtered_corpus(filtered)}"
         console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
-    leakage = check_training_overlap(bundle.card, filtered.corpus)
+    leakage = check_training_overlap(transcriber.card, filtered.corpus)
     for finding in leakage:
         if finding.verdict == "warning":
             print_stderr(f"warning: {finding.description}, such as {', '.join(finding.examples)}")

@@ -2,8 +2,9 @@
 
 The vocabulary of a fold is built from the transcripts of its training subset alone. In place of the
 corpus's own transcripts, a system can read those of a saved ASR model, which must not have been
-trained on utterances or speakers of the validation or test subsets; or those of an evaluation with
-the same folds, where each utterance was transcribed by the system that it tested.
+trained on utterances or speakers of the validation or test subsets; those of a Whisper, of which
+nobody knows what it was trained on; or those of an evaluation with the same folds, where each
+utterance was transcribed by the system that it tested.
 
 n = utterances of a subset, L = words of the longest transcript.
 """
@@ -15,9 +16,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from serein import bundle, config, corpora, protocols, registry
+from serein import audio, bundle, config, corpora, protocols, registry
 from serein.bundle import Bundle, check_asr
 from serein.errors import BundleError, ConfigError
 from serein.evaluation.training_overlap import (
@@ -25,7 +27,9 @@ from serein.evaluation.training_overlap import (
     UNITS,
     find_training_overlap,
 )
-from serein.labels.vocabulary import Vocabulary
+from serein.features import whisper_asr
+from serein.labels.vocabulary import Vocabulary, normalize_text
+from serein.layers import ssl_encoder
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import Results
@@ -39,6 +43,13 @@ from serein.utils.files import cache_folder, write_bytes
 Texts = Mapping[str, str | None]
 """The transcript of each utterance id."""
 BATCH_SIZE = 16
+_UNKNOWN_TRAINING_DATA = Finding(
+    kind="duplicate",
+    verdict="unknown",
+    count=0,
+    description="Whisper, which gives transcripts, was trained on recordings that nobody knows; "
+    "these may be among them",
+)
 SPEAKER_DEPENDENT_PROTOCOLS = ("random", "speaker-dependent")
 """Protocols whose folds share their speakers by definition."""
 
@@ -88,6 +99,12 @@ def load_asr(recipe: Recipe) -> Bundle | None:
     if text_config is None or not text_config.transcripts_from:
         return None
     path = Path(text_config.transcripts_from)
+    if whisper_asr.is_recognizer(str(path)):
+        raise ConfigError(
+            f"text.transcripts_from = {path} is a Whisper, which a saved model does not carry: "
+            "`serein evaluate` reads its words; to save a model, remove the setting, and give "
+            "words in use, such as those of `serein transcribe -m`"
+        )
     if is_evaluation(path):
         raise ConfigError(
             f"text.transcripts_from = {path} is an evaluation, in which each fold has a recogniser "
@@ -143,20 +160,25 @@ def load_asr_transcripts(
 ) -> Texts:
     """Return the transcripts by the recipe's ASR model or evaluation; empty if it has neither.
 
-    A saved model transcribes a corpus once: the transcripts are kept in the feature cache.
+    A saved model transcribes a corpus once: the transcripts are kept in the feature cache. Those of
+    Whisper are kept recording by recording, so that it continues where it was interrupted.
 
     Args:
-        recipe: ``text.transcripts_from`` is a saved model, a results file or a run folder.
+        recipe: ``text.transcripts_from`` is a saved model, the folder of a Whisper, a results file
+            or a run folder.
         corpus: the corpus to transcribe.
         content_hashes: a hash of the audio of each utterance id.
 
     Raises:
-        ConfigError: the saved model does not recognize words.
+        ConfigError: the saved model does not recognize words, or Whisper does not know the
+            language.
     """
     text_config = build_text_config(recipe)
     if text_config is None or not text_config.transcripts_from:
         return {}
     path = Path(text_config.transcripts_from)
+    if whisper_asr.is_recognizer(str(path)):
+        return _whisper_transcripts(text_config, corpus.utterances, content_hashes)
     digest = _hash_file("text.transcripts_from", path)
     if is_evaluation(path):
         return _evaluation_transcripts(path, digest)
@@ -175,7 +197,32 @@ def is_evaluation(path: Path) -> bool:
     >>> is_evaluation(Path("asr.safetensors")), is_evaluation(Path("run/results.json"))
     (False, True)
     """
-    return path.is_dir() or path.suffix in (".json", io.GZIP_SUFFIX)
+    is_results = path.is_dir() or path.suffix in (".json", io.GZIP_SUFFIX)
+    return is_results and not whisper_asr.is_recognizer(str(path))
+
+
+def _whisper_transcripts(
+    text_config: Config, utterances: Sequence[Utterance], content_hashes: Mapping[str, str]
+) -> Texts:
+    """Return the transcript of each utterance by a Whisper, from the cache if it is there."""
+    source = text_config.transcripts_from
+    folder = whisper_asr.find_recognizer(source)
+    sha256 = whisper_asr.verify_recognizer(source, folder, "")
+    whisper_asr.check_language(folder, text_config.language)
+    texts = {}
+    for utterance in utterances:
+        keys = [sha256, text_config.language, content_hashes[utterance.id]]
+        name = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]
+        file = cache_folder() / "transcripts" / f"{name}.json"
+        if not file.is_file():
+            rate = ssl_encoder.SAMPLE_RATE
+            wave_s = audio.load(utterance.path, rate, start=utterance.start, end=utterance.end)
+            recognizer = whisper_asr.load_recognizer(folder, sha256)
+            parts = recognizer.recognize_parts(torch.from_numpy(wave_s), text_config.language)
+            text = normalize_text(" ".join(part.text for part in parts))
+            write_bytes(file, json.dumps(text).encode())
+        texts[utterance.id] = str(json.loads(file.read_bytes()))
+    return texts
 
 
 @lru_cache(maxsize=1)
@@ -241,6 +288,8 @@ def check_transcript_source(recipe: Recipe, expected: Sequence[str]) -> None:
 
 
 def _hash_file(setting: str, path: Path) -> str:
+    if whisper_asr.is_recognizer(str(path)):
+        return whisper_asr.verify_recognizer(str(path), whisper_asr.find_recognizer(str(path)), "")
     try:
         return registry.hash_sources([_content_file(path)])
     except OSError as error:
@@ -288,6 +337,9 @@ def check_pretrained_leakage(
     evaluated = replace(corpus, utterances=tuple(u for u in corpus.utterances if u.id in ids))
     findings = list[Finding]()
     for setting, path in _referenced_paths(recipe).items():
+        if whisper_asr.is_recognizer(str(path)):
+            findings.append(_UNKNOWN_TRAINING_DATA)
+            continue
         if is_evaluation(path):
             if content_hashes is not None:
                 fingerprint = corpora.fingerprint(corpus, content_hashes)

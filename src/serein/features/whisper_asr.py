@@ -23,6 +23,7 @@ H = heads, K = chosen heads, L = tokens and the end, F = values of a row.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -53,8 +54,8 @@ SOURCES = (
 NOTE = "Whisper (OpenAI, MIT licence), encoder and decoder; its training data are unknown"
 """Note for users of its features."""
 HEADS_FILE = "generation_config.json"
-FRAME_SAMPLES = 320
-"""Samples from frame to frame of the encoder."""
+FRAME_SAMPLES, FRAME_SECONDS, MAX_SECONDS = 320, 0.02, 30
+"""Samples and seconds from frame to frame of the encoder, and longest recording."""
 NO_SPEECH_PROBABILITY, MIN_LOG_PROBABILITY = 0.6, -1.0
 """No token is kept if "no speech" is more probable than the first, and the tokens less, on average,
 than the second; as in Whisper."""
@@ -192,6 +193,17 @@ class WhisperRecognizer:
         self._suppressed = self.tokens.list_suppressed(count)
         self._is_multilingual = max(self.tokens.languages.values(), default=count) < count
         self._heads = read_alignment_heads(folder, self.decoder.config.decoder_layers)
+
+    def recognize_parts(self, wave_s: Tensor, language: str = "") -> list["WhisperTranscript"]:
+        """Recognise a recording of any length, in parts of 30 s.
+
+        Args:
+            wave_s: samples (S,) at 16 kHz.
+            language: as for one recording; empty detects that of each part.
+        """
+        size = MAX_SECONDS * ssl_encoder.SAMPLE_RATE
+        starts = range(0, max(1, len(wave_s)), size)
+        return [self(wave_s[start : start + size], language=language) for start in starts]
 
     @torch.inference_mode()
     def __call__(
@@ -357,6 +369,21 @@ def read_alignment_heads(folder: Path, layers: int) -> list[tuple[int, int]] | N
     if any(layer >= layers for layer, _ in heads):
         raise EncoderError(f"alignment_heads of {file} names a layer that its decoder lacks")
     return heads or None
+
+
+def is_recognizer(name: str) -> bool:
+    """Return whether a name is that of a folder with a pretrained model, here Whisper.
+
+    Args:
+        name: a folder, or a name in the folder that the variable SEREIN_ENCODERS names.
+    """
+    shared = os.environ.get(ssl_encoder.ENCODER_FOLDER_VARIABLE)
+    path = Path(name).expanduser()
+    folders = [path, *([Path(shared) / path.name] if shared and name else [])]
+    return any(
+        (folder / "config.json").is_file() or (folder / TOKENIZER_FILE).is_file()
+        for folder in folders
+    )
 
 
 def find_recognizer(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Transcribe recordings with a saved model that recognises speech: words with their times.
+"""Transcribe recordings with a saved model that recognises speech, or Whisper: words and times.
 
 L = tokens of a transcript, the end token included.
 """
@@ -11,13 +11,16 @@ import torch
 
 from serein import audio, bundle
 from serein.audio import Samples, Source
-from serein.bundle import Bundle
+from serein.bundle import Bundle, Card
 from serein.errors import AudioError, ConfigError
+from serein.features import whisper_asr
 from serein.inference.predictor import collect_words, pad_waveforms, torch_threads, unbatch
+from serein.labels.vocabulary import END, normalize_text, tokenize
+from serein.layers import ssl_encoder
 from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
-from serein.records import Corpus, Finding, LeftOut, Utterance
+from serein.records import Corpus, Finding, LeftOut, Recipe, Utterance
 from serein.results import io
-from serein.results.inference import Transcription, Transcriptions, WordScores
+from serein.results.inference import RecognizedWord, Transcription, Transcriptions, WordScores
 from serein.system import TRANSCRIPT, Output, predict_batch
 from serein.utils.device import PrecisionSetting, requested_precision, resolve_precision
 
@@ -29,13 +32,20 @@ class Transcriber:
     """Transcribe recordings with a saved model.
 
     Attributes:
-        bundle: the saved model.
         name: name of the model in its transcriptions.
-        system: the network.
-        vocabulary: words of the model.
-        precision: precision that it computes in.
+        card: of the model.
+        recipe: of the model.
+        rate: sampling rate that it reads, in Hz.
+        words: that it may write; None is any.
         threads: processor threads; None is torch's own number.
     """
+
+    name: str
+    card: Card
+    recipe: Recipe
+    rate: int
+    words: frozenset[str] | None
+    threads: int | None
 
     def __init__(
         self,
@@ -61,14 +71,16 @@ class Transcriber:
             model if isinstance(model, Bundle) else bundle.load(Path(model), device=device)
         )
         self.system, self.threads = self.bundle.system, threads
-        self.name = self.bundle.card.name or "model"
-        recipe, task = self.system.recipe, self.system.transcript_task
+        self.card, self.recipe = self.bundle.card, self.system.recipe
+        self.name, self.rate = self.card.name or "model", self.system.front_end.rate
+        recipe, task = self.recipe, self.system.transcript_task
         if task is None or not self.system.has_transcript_loss:
             raise ConfigError(
                 f"{self.name} ({recipe.name}) does not recognise words; `serein transcribe` needs "
                 "a model that was trained to, such as one of feng2020-asr-an4 or feng2020"
             )
         self.vocabulary = task.vocabulary
+        self.words = frozenset(self.vocabulary.words)
         self.precision = resolve_precision(
             precision or requested_precision(recipe), self.system.device
         )
@@ -83,7 +95,7 @@ class Transcriber:
             AudioError: the recording cannot be read.
         """
         path = source if isinstance(source, str | os.PathLike) else ""
-        return self._transcribe(audio.load(source, self.system.front_end.rate), str(path))
+        return self._transcribe(audio.load(source, self.rate), str(path))
 
     def transcribe_each(
         self, utterances: Sequence[Utterance], on_failure: OnFailure
@@ -94,17 +106,22 @@ class Transcriber:
             utterances: the utterances.
             on_failure: is called for every utterance that cannot be read.
         """
-        rate = self.system.front_end.rate
         for utterance in utterances:
             try:
-                wave_s = audio.load(utterance.path, rate, start=utterance.start, end=utterance.end)
-                transcription = self._transcribe(
-                    wave_s, utterance.id, utterance.text, utterance.speaker
-                )
+                transcription = self.transcribe_utterance(utterance)
             except AudioError as error:
                 on_failure(utterance, error)
                 continue
             yield transcription
+
+    def transcribe_utterance(self, utterance: Utterance) -> Transcription:
+        """Transcribe an utterance of a corpus.
+
+        Raises:
+            AudioError: the recording cannot be read.
+        """
+        wave_s = audio.load(utterance.path, self.rate, start=utterance.start, end=utterance.end)
+        return self._transcribe(wave_s, utterance.id, utterance.text, utterance.speaker)
 
     def compute_scores(self, transcriptions: Sequence[Transcription]) -> WordScores | None:
         """Compute the word error rate; None if no transcription has a reference."""
@@ -116,7 +133,7 @@ class Transcriber:
             references,
             [one.text for one in scored],
             [one.speaker for one in scored],
-            unknown=count_unknown_words(references, set(self.vocabulary.words)),
+            unknown=0 if self.words is None else count_unknown_words(references, {*self.words}),
         )
 
     def _transcribe(
@@ -126,7 +143,7 @@ class Transcriber:
         reference: str | None = None,
         speaker: str | None = None,
     ) -> Transcription:
-        seconds = len(wave_s) / self.system.front_end.rate
+        seconds = len(wave_s) / self.rate
         device = self.system.device
         with torch_threads(self.threads):
             wave_1s, length_1 = pad_waveforms([wave_s])
@@ -158,6 +175,124 @@ class Transcriber:
         )
 
 
+class WhisperTranscriber(Transcriber):
+    """Transcribe recordings with a whole Whisper, in parts of 30 s.
+
+    Attributes:
+        language: of the speech; empty detects it in each part.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        threads: int | None = 1,
+        language: str = "",
+    ) -> None:
+        """Load a Whisper.
+
+        Args:
+            folder: of the whole model, or its name in the folder that SEREIN_ENCODERS names.
+            device: where to compute: "cpu" or "cuda".
+            threads: processor threads; None is torch's own number.
+            language: of the speech, such as "de"; empty detects it.
+
+        Raises:
+            EncoderError: the folder lacks a part.
+            ConfigError: the language is unknown.
+        """
+        path = whisper_asr.find_recognizer(str(folder))
+        whisper_asr.check_language(path, language)
+        sha256 = whisper_asr.verify_recognizer(str(folder), path, "")
+        self.recognizer = whisper_asr.load_recognizer(path, sha256)
+        self.name, self.rate, self.words = path.name, ssl_encoder.SAMPLE_RATE, None
+        self.card = Card(name=path.name, data=whisper_asr.NOTE, training={"sha256": sha256})
+        self.recipe = Recipe(
+            name="whisper",
+            about={},
+            features={},
+            normalise={},
+            model={},
+            tasks={},
+            training={},
+            protocol={},
+        )
+        self.device, self.threads, self.language = device, threads, language
+
+    def _transcribe(
+        self,
+        wave_s: Samples,
+        name: str,
+        reference: str | None = None,
+        speaker: str | None = None,
+    ) -> Transcription:
+        with torch_threads(self.threads):
+            wave_tensor_s = torch.from_numpy(wave_s).to(self.device)
+            parts = self.recognizer.recognize_parts(wave_tensor_s, self.language)
+        words = [
+            word
+            for number, heard in enumerate(parts)
+            for word in _list_words(heard, number * float(whisper_asr.MAX_SECONDS))
+        ]
+        ended = all(heard.ended for heard in parts)
+        seconds = len(wave_s) / self.rate
+        end = [RecognizedWord(word=END, time=round(seconds, 3))] if ended else []
+        return Transcription(
+            id=name,
+            text=normalize_text(" ".join(heard.text for heard in parts)),
+            words=[*words, *end],
+            score=sum(heard.score for heard in parts),
+            seconds=seconds,
+            bounded=not ended,
+            reference=reference,
+            speaker=speaker,
+        )
+
+
+def _list_words(heard: whisper_asr.WhisperTranscript, start: float) -> list[RecognizedWord]:
+    """Return the words of a part with the time at which each begins.
+
+    Args:
+        heard: with a row for each frame.
+        start: of the part, in seconds.
+    """
+    token_r = heard.token_r.tolist()
+    return [
+        RecognizedWord(
+            word=word,
+            time=round(start + token_r.index(first) * whisper_asr.FRAME_SECONDS, 3),
+        )
+        for text, first, _ in heard.spans
+        for word in tokenize(text)
+    ]
+
+
+def open_transcriber(
+    model: str, *, device: str = "cpu", threads: int | None = 1, language: str = ""
+) -> Transcriber:
+    """Load a saved model that recognises speech, or a Whisper.
+
+    Args:
+        model: file of a saved model, or folder of a Whisper.
+        device: where to compute: "cpu" or "cuda".
+        threads: processor threads; None is torch's own number.
+        language: of the speech, for Whisper.
+
+    Raises:
+        BundleError: the saved model cannot be read.
+        EncoderError: the Whisper lacks a part.
+        ConfigError: the model does not recognise speech, or takes no language.
+    """
+    if whisper_asr.is_recognizer(model):
+        return WhisperTranscriber(model, device=device, threads=threads, language=language)
+    if language:
+        raise ConfigError(
+            f"a language was given, and {model} is no folder of Whisper; leave --language out"
+        )
+    return Transcriber(model, device=device, threads=threads)
+
+
 def build_record(
     transcriber: Transcriber,
     corpus: Corpus,
@@ -181,7 +316,7 @@ def build_record(
         left_out: utterances of the corpus that were not selected, by reason.
         leakage: what the model's training data shares with the corpus; warnings repeat it.
     """
-    card = transcriber.bundle.card
+    card = transcriber.card
     return Transcriptions(
         format=io.FORMAT,
         command=command,

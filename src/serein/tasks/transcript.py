@@ -32,9 +32,10 @@ class Config(VocabularyConfig):
         smoothing: label smoothing: fraction of each target that is spread over all words.
         ctc: fraction of the transcript loss that is the auxiliary CTC; 0 has none.
         transcripts_from: source of the transcripts that the model reads on validation and test
-            subsets: a saved ASR model, or results of an evaluation with the same folds, of which
-            each utterance has the transcript of the fold that tested it. Empty reads those of the
-            corpus.
+            subsets: a saved ASR model; the folder of a Whisper; or results of an evaluation with
+            the same folds, of which each utterance has the transcript of the fold that tested it.
+            Empty reads those of the corpus.
+        language: of the speech, such as "de", for Whisper; empty detects it in each recording.
         train_on_transcripts: read transcripts of this source in training, too, instead of those of
             the corpus.
     """
@@ -43,6 +44,7 @@ class Config(VocabularyConfig):
     smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     ctc: Annotated[float, Ge(0), Lt(1)] = 0.0
     transcripts_from: str = ""
+    language: str = ""
     train_on_transcripts: bool = False
 
 
