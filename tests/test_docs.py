@@ -60,7 +60,8 @@ def test_examples_run(
 
 def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a command of serein in this process, its training shortened; return the exit status."""
-    if words[0] in ("evaluate", "train", "search", "sweep") and "--model" not in words:
+    is_training = not {"--model", "--predictions"} & {*words}
+    if words[0] in ("evaluate", "train", "search", "sweep") and is_training:
         shorter = [] if "--init" in words else ["--set", "features.seconds=1.0"]
         words = [*words, "--set", "training.epochs=1", *shorter]
     monkeypatch.setattr(sys, "argv", ["serein", *words])

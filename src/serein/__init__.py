@@ -12,8 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from serein.api import (
+        compare,
+        evaluate,
+        load_corpus,
+        load_results,
+        score_model,
+        search,
+        sweep,
+        train,
+    )
     from serein.bundle import Bundle, Card
-    from serein.corpora import load as load_corpus
     from serein.errors import (
         AudioError,
         BundleError,
@@ -24,10 +33,8 @@ if TYPE_CHECKING:
         StorageError,
         UnknownName,
     )
-    from serein.evaluation.evaluate import Run, evaluate
-    from serein.evaluation.score_saved import score_model
-    from serein.evaluation.search import search
-    from serein.evaluation.train import train
+    from serein.evaluation.audio_classifier import load_audio_classifier
+    from serein.evaluation.evaluate import Run
         HubError,
     from serein.inference.explain import explain
     from serein.inference.long_form import join_shards
@@ -38,7 +45,6 @@ if TYPE_CHECKING:
     from serein.records import Corpus, Protocol, Recipe, Utterance
     from serein.results.evaluation import Results
     from serein.results.inference import Explanation
-    from serein.results.io import load_results
 
 __all__ = [
     "AudioError",
@@ -63,15 +69,18 @@ __all__ = [
     "Stream",
     "UnknownName",
     "Utterance",
+    "compare",
     "evaluate",
     "explain",
     "feed_streams",
     "join_shards",
+    "load_audio_classifier",
     "load_corpus",
     "load_recipe",
     "load_results",
     "score_model",
     "search",
+    "sweep",
     "train",
 ]
 
@@ -89,18 +98,21 @@ _MODULES = {
     "Segment": "serein.inference.recognition",
     "Stream": "serein.inference.streaming",
     "Utterance": "serein.records",
-    "evaluate": "serein.evaluation.evaluate",
+    "compare": "serein.api",
+    "evaluate": "serein.api",
     "explain": "serein.inference.explain",
     "feed_streams": "serein.inference.streaming",
     "join_shards": "serein.inference.long_form",
-    "load_corpus": "serein.corpora",
+    "load_audio_classifier": "serein.evaluation.audio_classifier",
+    "load_corpus": "serein.api",
     "load_recipe": "serein.recipes",
-    "load_results": "serein.results.io",
-    "score_model": "serein.evaluation.score_saved",
-    "search": "serein.evaluation.search",
-    "train": "serein.evaluation.train",
+    "load_results": "serein.api",
+    "score_model": "serein.api",
+    "search": "serein.api",
+    "sweep": "serein.api",
+    "train": "serein.api",
 }
-_ATTRIBUTES = {"load_corpus": "load", "load_recipe": "load"}
+_ATTRIBUTES = {"load_recipe": "load"}
 _DEPRECATED = {"judge": "score_model"}
 
 
@@ -111,6 +123,8 @@ def __getattr__(name: str) -> Any:
         new = _DEPRECATED[name]
         warnings.warn(f"serein.{name} is now serein.{new}", DeprecationWarning, stacklevel=2)
         return __getattr__(new)
+    if name == "testing":
+        return import_module("serein.testing")
     if name not in __all__:
         raise AttributeError(f"module 'serein' has no attribute {name!r}")
     module = import_module(_MODULES.get(name, "serein.errors"))

@@ -45,14 +45,27 @@ def load_module(package: str, name: str, *, allow_custom: bool = True) -> Module
         return import_module(f"serein.{package}.{name}")
     if allow_custom and "." in name and all(part.isidentifier() for part in name.split(".")):
         try:
-            return import_module(name)
+            return import_custom(name)
         except ModuleNotFoundError as error:
             hint = f"A dotted name is a module of your own: {error}."
             raise UnknownName(KINDS[package], name, names, hint) from error
-        except Exception as error:  # a user's module may raise anything
-            reason = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"your module {name} cannot be imported: {reason}") from error
     raise UnknownName(KINDS[package], name, names)
+
+
+def import_custom(name: str) -> ModuleType:
+    """Import a user's own module.
+
+    Raises:
+        ModuleNotFoundError: there is no such module, or it imports one that does not exist.
+        ConfigError: the module raises another error when it is imported.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # a user's module may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"your module {name} cannot be imported: {reason}") from error
 
 
 def hash_sources(paths: Iterable[Path]) -> str:

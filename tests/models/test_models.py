@@ -3,10 +3,8 @@
 Below, li2019 against the paper's equations, written out in loops.
 """
 
-import math
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,23 +14,17 @@ from builders.small_systems import random_frames
 from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, as_toml
 from torch import Tensor
 
-from serein import bundle, config, recipes, registry
+from serein import config, recipes, registry, testing
 from serein.layers.packed import PackedConv1d
 from serein.models import li2019
 from serein.records import Recipe
-from serein.system import Inputs, Output, System, is_estimator
+from serein.system import Inputs, System, is_estimator
+from serein.testing import CLASSES, compute_output, random_inputs
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.estimator import fit_estimator
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-LEVELS = ("high", "low", "middle")
-CLASSES = {
-    "emotion": ("anger", "joy", "neutral", "sadness"),
-    "gender": ("female", "male"),
-    "speaker": ("DC", "JE", "JK"),
-    **dict.fromkeys(("arousal", "dominance", "valence"), LEVELS),
-}
 MORE = {
     "base": ["model.functionals=false"],
     "rnn": ["model.attention=true", "model.separate=false", "model.stack=3"],
@@ -118,20 +110,6 @@ def system(request: pytest.FixtureRequest) -> System:
     return System(request.param.recipe, {t: CLASSES[t] for t in request.param.recipe.tasks})
 
 
-def random_inputs(system: System, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Random frames of these lengths, also on padding, and their mask."""
-    x_btf = torch.randn(len(lengths), max(lengths), system.front_end.width)
-    mask_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    x_btf[~mask_bt] *= 100
-    return x_btf, mask_bt
-
-
-def count_calls(system: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
-    with torch.no_grad():
-        output: Output = system({"frames": (x_btf, mask_bt)})
-    return output
-
-
 def has_attention(system: System) -> bool:
     model = system.recipe.model
     has_layer = model.get("attention", True) and model.get("convolutions", True)
@@ -150,43 +128,15 @@ def test_cases_cover_every_model_and_ablation() -> None:
 
 
 def test_models_ignore_padding(system: System) -> None:
-    system.eval()
-    lengths = [50, 31, 1, 2, 30]
-    x_btf, mask_bt = random_inputs(system, lengths)
-    together = count_calls(system, x_btf, mask_bt)
-    for b, length in enumerate(lengths):
-        alone = count_calls(system, x_btf[b : b + 1, :length], mask_bt[b : b + 1, :length])
-        for task, logits_bk in alone.logits.items():
-            torch.testing.assert_close(together.logits[task][b], logits_bk[0], atol=1e-5, rtol=0)
-        for name, attention in alone.attention.items():
-            sizes = [slice(size) for size in attention.weight.shape[1:]]
-            weight = together.attention[name].weight[b][tuple(sizes)]
-            torch.testing.assert_close(weight, attention.weight[0], atol=1e-5, rtol=0)
+    testing.check_padding(system)
 
 
 def test_models_ignore_other_utterances(system: System) -> None:
-    system.eval()
-    x_btf, mask_bt = random_inputs(system, [20, 9, 14])
-    order = torch.tensor([2, 0, 1])
-    one, other = (
-        count_calls(system, x_btf, mask_bt),
-        count_calls(system, x_btf[order], mask_bt[order]),
-    )
-    for task in one.logits:
-        torch.testing.assert_close(one.logits[task][order], other.logits[task], atol=1e-5, rtol=0)
+    testing.check_batch_order(system)
 
 
 def test_every_parameter_gets_a_gradient(system: System) -> None:
-    system.train()
-    inputs = {"frames": random_inputs(system, [50, 30, 20])}
-    torch.autograd.backward(system.loss(system(inputs), targets(system, 3)))
-    silent = [
-        name
-        for name, parameter in system.named_parameters()
-        if parameter.requires_grad
-        and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
-    ]
-    assert silent == []
+    testing.check_gradients(system)
 
 
 def is_trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) -> None:
@@ -208,7 +158,7 @@ def test_models_overfit_eight_utterances(system: System) -> None:
     else:
         is_trained_in_steps(system, inputs, wanted)
     system.eval()
-    answers = system.decode(count_calls(system, *inputs["frames"]))
+    answers = system.decode(compute_output(system, *inputs["frames"]))
     for task, probabilities_bk in answers.items():
         assert probabilities_bk.argmax(dim=1).tolist() == wanted[task].tolist()
         torch.testing.assert_close(probabilities_bk.sum(dim=1), torch.ones(8))
@@ -217,38 +167,22 @@ def test_models_overfit_eight_utterances(system: System) -> None:
 def test_only_training_mode_is_random(system: System) -> None:
     inputs = random_inputs(system, [30, 20])
     system.train()
-    one, other = count_calls(system, *inputs), count_calls(system, *inputs)
+    one, other = compute_output(system, *inputs), compute_output(system, *inputs)
     sure = is_estimator(system.recipe) or system.recipe.model.get("dropout") == 0
     assert all(torch.equal(x_bk, other.logits[t]) == sure for t, x_bk in one.logits.items())
     system.eval()
-    one, other = count_calls(system, *inputs), count_calls(system, *inputs)
+    one, other = compute_output(system, *inputs), compute_output(system, *inputs)
     assert all(torch.equal(x_bk, other.logits[task]) for task, x_bk in one.logits.items())
 
 
-def test_state_dict_round_trip(system: System, tmp_path: Path) -> None:
-    system.normaliser.fit([np.random.default_rng(0).normal(3, 2, (50, system.front_end.width))])
-    bundle.save(bundle.Bundle(system, bundle.Card(name="a")), tmp_path / "a.safetensors")
-    loaded = bundle.load(tmp_path / "a.safetensors").system
-    inputs = random_inputs(system.eval(), [30, 20])
-    before, after = count_calls(system, *inputs), count_calls(loaded, *inputs)
-    assert loaded.classes == system.classes
-    assert loaded.recipe == system.recipe
-    for task, logits_bk in before.logits.items():
-        assert torch.equal(logits_bk, after.logits[task])
+def test_state_dict_round_trip(system: System) -> None:
+    testing.check_saving(system)
 
 
 def test_attention_sums_to_one_and_is_zero_on_padding(system: System) -> None:
-    system.eval()
-    lengths = [50, 29, 3, 1]
-    output = count_calls(system, *random_inputs(system, lengths))
+    output = compute_output(system.eval(), *random_inputs(system, [50, 1]))
     assert bool(output.attention) == has_attention(system)
-    for weight, stride in output.attention.values():
-        assert weight.shape[0] == 4
-        assert weight.shape[-1] == math.ceil(50 / stride)
-        assert (weight >= 0).all()
-        torch.testing.assert_close(weight.sum(dim=-1), torch.ones(weight.shape[:-1]))
-        for b, length in enumerate(lengths):
-            assert (weight[b, ..., math.ceil(length / stride) :] == 0).all()
+    testing.check_attention(system)
 
 
 def test_attention_finds_the_informative_frames(system: System) -> None:
@@ -257,7 +191,7 @@ def test_attention_finds_the_informative_frames(system: System) -> None:
     Over several recordings, for a recurrent layer remembers other frames of each.
     """
     if not has_attention(system):
-        assert count_calls(system.eval(), *random_inputs(system, [9])).attention == {}
+        assert compute_output(system.eval(), *random_inputs(system, [9])).attention == {}
         return
     system.eval()
     x_btf, mask_bt = random_inputs(system, [60] * 16)

@@ -1,7 +1,7 @@
 """`serein evaluate`, `compare`, `report` and `protocols`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,8 @@ from serein.cli.common import (
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from serein.evaluation.evaluate import Run
     from serein.records import Corpus
     from serein.results.evaluation import Results
@@ -48,14 +50,41 @@ TRAINING_OPTIONS = ("init", "seed", "seeds", "audit", "jobs", "engine", "address
 """Options of `evaluate` that apply only where a recipe is trained."""
 
 
+EXTERNAL_OPTIONS = ("features", "labels", "name")
+"""Options of `evaluate` for models that serein did not build."""
+
+
 def evaluate(
     context: typer.Context,
     corpus: CorporaOption,
-    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a TOML file.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name of a recipe, or a TOML file; or module:name of a function or an estimator "
+            "of your own."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("-m", "--model", help="Score this saved model; nothing is trained."),
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score the predictions in this table (csv, tsv, jsonl, parquet)."),
+    ] = None,
+    transformers: Annotated[
+        str | None,
+        typer.Option(help="Score an audio classifier of transformers: a folder, or ORG/NAME."),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Front end of your estimator: egemaps, logmel, ...; or module:name."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Labels of such a model that the corpus spells differently: ang=anger,"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of such a model in reports.")] = None,
     set_: SetOption = None,
     init: InitOption = None,
     seed: SeedOption = 0,
@@ -78,9 +107,35 @@ def evaluate(
     partial: PartialOption = None,
     classes: ClassesOption = None,
 ) -> None:
-    """Train and test a recipe on every fold, or score a saved model; write a report."""
-    if (recipe is None) == (model is None):
-        raise ConfigError("give a recipe to train and test, or --model to score a saved one")
+    """Train and test a recipe or a model on every fold, or score one as it is; write a report."""
+    given = [recipe, model, predictions, transformers]
+    if sum(one is not None for one in given) != 1:
+        raise ConfigError(
+            "give a recipe to train and test, --model to score a saved one, --predictions to score "
+            "a table, or --transformers to score an audio classifier; one of these"
+        )
+    is_own = recipe is not None and ":" in recipe and not recipe.endswith(".toml")
+    if predictions or transformers or is_own:
+        _refuse_training_options(context, kept=("seed", "seeds") if is_own else ())
+        run = _evaluate_external(
+            predictions or transformers or str(recipe),
+            resolve_corpus(corpus, partial),
+            kind="table" if predictions else "transformers" if transformers else "own",
+            settings=set_ or [],
+            features=features,
+            labels=parse_labels(labels),
+            name=name,
+            seed=seed,
+            seeds=seeds,
+            device=device,
+            runs=runs,
+        )
+        _show_results(run.results, run.folder)
+        return
+    if given_external := [f"--{one}" for one in EXTERNAL_OPTIONS if is_given(context, one)]:
+        raise ConfigError(
+            f"{', '.join(given_external)}: for models that serein did not build; leave this out"
+        )
     if model is not None:
         _refuse_training_options(context)
         run = _score_saved_model(
@@ -115,12 +170,78 @@ def evaluate(
     _show_results(run.results, run.folder)
 
 
-def _refuse_training_options(context: typer.Context) -> None:
-    """Reject options that a saved model would ignore."""
-    given = [name for name in TRAINING_OPTIONS if is_given(context, name)]
-    if given:
-        options = ", ".join(f"--{name}" for name in given)
+def _refuse_training_options(context: typer.Context, kept: "Container[str]" = ()) -> None:
+    """Reject options that a model would ignore that is not trained from a recipe."""
+    names = [name for name in TRAINING_OPTIONS if name not in kept]
+    if options := ", ".join(f"--{name}" for name in names if is_given(context, name)):
+        if kept:
+            raise ConfigError(f"{options}: only recipes take this; leave it out")
         raise ConfigError(f"{options}: a saved model is scored without training; leave this out")
+
+
+def parse_labels(text: str | None) -> dict[str, str]:
+    """Parse ``--labels``.
+
+    >>> parse_labels("ang=anger, hap=happiness")
+    {'ang': 'anger', 'hap': 'happiness'}
+
+    Raises:
+        ConfigError: a part has no ``=``, or nothing on one of its sides.
+    """
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    labels = {label.strip(): name.strip() for label, _, name in pairs}
+    if not all(label and name for label, name in labels.items()):
+        raise ConfigError(f"--labels is {text!r}; expected LABEL=CLASS,LABEL=CLASS")
+    return labels
+
+
+def _load_object(text: str) -> Any:
+    """Return an object of a user's module, ``module:name``."""
+    from serein.errors import UnknownName
+    from serein.registry import import_custom
+
+    module_name, _, name = text.partition(":")
+    try:
+        module = import_custom(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{text}: {error}. Before the colon stands a module of your own, such as my_models for "
+            "my_models.py in the current folder"
+        ) from error
+    if not hasattr(module, name):
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise UnknownName(f"name in {module_name}", name, known)
+    return getattr(module, name)
+
+
+def _evaluate_external(
+    source: str | Path,
+    corpus: "list[str] | Corpus",
+    *,
+    kind: Literal["table", "transformers", "own"],
+    features: str | None,
+    device: str,
+    **options: Any,
+) -> "Run":
+    """Evaluate a model that serein did not build."""
+    from serein.api import evaluate as evaluate_any
+    from serein.corpora import TABLE_SUFFIXES
+    from serein.report.progress import StepProgress
+
+    model: Any = source
+    if kind == "table" and not str(source).lower().endswith(TABLE_SUFFIXES):
+        raise ConfigError(f"--predictions {source}: expected a table, {', '.join(TABLE_SUFFIXES)}")
+    if kind == "transformers":
+        from serein.evaluation.audio_classifier import load_audio_classifier
+
+        model = load_audio_classifier(str(source), device=device)
+    if kind == "own":
+        model = _load_object(str(source))
+    own_features = _load_object(features) if features and ":" in features else features
+    with StepProgress(console(stderr=True)) as progress:
+        return evaluate_any(
+            model, corpus, features=own_features, on_step=progress.update, **options
+        )
 
 
 def _score_saved_model(

@@ -101,6 +101,21 @@ def as_corpus(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = No
     return load_many([corpus] if isinstance(corpus, str) else corpus, partial=partial)
 
 
+def from_frame(frame: Any, name: str | None = None) -> Corpus:
+    """Return the corpus of a data frame with the columns of a table.
+
+    Args:
+        frame: of pandas or Polars; relative paths start at the current folder.
+        name: of the corpus; None is ``frame.attrs["name"]``, or else "table".
+
+    Raises:
+        CorpusError: a row has a fault.
+    """
+    reader = registry.load_module("corpora", "table")
+    name = name or str(getattr(frame, "attrs", {}).get("name", "table"))
+    return _build_corpus(name, Path("the data frame"), reader.read_frame(frame), reader)
+
+
 def load_many(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
     """Read several corpora as one; ids, speakers, sessions and dialogues get the corpus's name.
 

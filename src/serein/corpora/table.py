@@ -29,12 +29,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from os import scandir
 from os.path import isfile, split
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from serein.audio.times import parse_duration
 from serein.corpora._reading import RATER_COLUMNS, merge_raters
@@ -72,7 +73,20 @@ def read(path: Path) -> list[Utterance]:
     Raises:
         CorpusError: it cannot be read, or a row is not as described in the head of this module.
     """
-    columns, rows = _read_table(path)
+    return _build_utterances(path, *_read_table(path))
+
+
+def read_frame(frame: Any) -> list[Utterance]:
+    """Read a data frame with the columns of a table; relative paths start at the current folder.
+
+    Raises:
+        CorpusError: a row is not as described in the head of this module.
+    """
+    place = Path("the data frame")
+    return _build_utterances(place, *_lower_names(place, *read_frame_rows(frame)))
+
+
+def _build_utterances(path: Path, columns: list[str], rows: list[Row]) -> list[Utterance]:
     if not rows:
         raise CorpusError(f"{path} has no rows; expected a row of names and one per utterance")
     column = _find_path_column(path, columns, rows[0])
@@ -92,7 +106,25 @@ def read(path: Path) -> list[Utterance]:
 
 
 def _read_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Return the names of the columns, and the rows that are not empty."""
+    """Return the names of the columns in lower case, and the rows that are not empty."""
+    return _lower_names(path, *read_rows(path))
+
+
+def _lower_names(path: Path, columns: list[str], rows: list[Row]) -> tuple[list[str], list[Row]]:
+    names = {name: name.lower() for name in columns}
+    duplicates = sorted({name for name in names.values() if [*names.values()].count(name) > 1})
+    if duplicates:
+        raise CorpusError(f"{path} has several columns {', '.join(duplicates)}; rename all but one")
+    lower = [Row(row.number, {names[key]: cell for key, cell in row.cells.items()}) for row in rows]
+    return list(names.values()), lower
+
+
+def read_rows(path: Path) -> tuple[list[str], list[Row]]:
+    """Return the names of the columns of any table, and the rows that are not empty.
+
+    Raises:
+        CorpusError: the file cannot be read, or two columns have one name.
+    """
     try:
         raw = path.read_bytes()
         kind = path.suffix.lower()
@@ -109,10 +141,41 @@ def _read_table(path: Path) -> tuple[list[str], list[Row]]:
             f"{path} cannot be read: {error}; expected a table in CSV, TSV, JSON Lines (all three "
             "in UTF-8) or Parquet"
         ) from error
-    columns = [name.strip().lower() for name in header]
+    return _build_rows(path, header, records)
+
+
+def read_frame_rows(frame: Any) -> tuple[list[str], list[Row]]:
+    """Return the columns and the rows of a data frame of pandas, Polars or PyArrow.
+
+    Raises:
+        CorpusError: two columns have one name.
+    """
+    if any(getattr(getattr(frame, "index", None), "names", ())):  # such as audformat's
+        frame = frame.reset_index()
+    if hasattr(frame, "to_pydict"):
+        table = frame.to_pydict()
+    elif hasattr(frame, "iter_rows"):
+        table = frame.to_dict(as_series=False)
+    else:
+        table = {str(name): frame[name].tolist() for name in frame.columns}
+    cells = zip(*([_to_text(value) for value in column] for column in table.values()), strict=True)
+    return _build_rows("the data frame", list(table), list(enumerate(cells, 1)))
+
+
+def is_frame(value: object) -> bool:
+    """Return whether a value is a data frame of pandas or Polars, or a table of PyArrow."""
+    is_table = hasattr(value, "columns") and hasattr(value, "shape")
+    return is_table and any(map(partial(hasattr, value), ("to_dict", "to_pydict")))
+
+
+def _build_rows(
+    place: Path | str, header: Sequence[str], records: Sequence[tuple[int, Sequence[str]]]
+) -> tuple[list[str], list[Row]]:
+    columns = [str(name).strip() for name in header]
     duplicates = sorted({name for name in columns if name and columns.count(name) > 1})
     if duplicates:
-        raise CorpusError(f"{path} has several columns {', '.join(duplicates)}; rename all but one")
+        listing = ", ".join(duplicates)
+        raise CorpusError(f"{place} has several columns {listing}; rename all but one")
     rows = [Row(number, _row_cells(columns, record)) for number, record in records]
     return [name for name in columns if name], [row for row in rows if row.cells]
 

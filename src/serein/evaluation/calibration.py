@@ -23,7 +23,7 @@ from serein.metrics.classification import (
 )
 from serein.metrics.scoring import nan_to_none
 from serein.records import Fold
-from serein.results.evaluation import Calibration, CalibrationScores, Prediction
+from serein.results.evaluation import MODEL, Calibration, CalibrationScores, Prediction
 from serein.training.checkpoint import TrainingRun
 
 COVERAGE = 0.8
@@ -110,8 +110,12 @@ def _calibrate_task(
 ) -> Calibration:
     folds = plan.protocol.folds
     selection = "validation" if any(fold.validation for fold in folds) else "last"
+    if plan.external is not None:
+        selection = MODEL
     raw = _test_probabilities(plan.classes[task], predictions, selection, task)
     if not any(task in temperatures[fold.name] for fold in folds):
+        if plan.external is not None:
+            return _measure_task(raw)
         return Calibration(raw=_measure_confidence(raw), calibrated=None, thresholds=[])
     test_temperatures = [
         temperatures[prediction.fold].get(task, 1.0)
@@ -172,7 +176,7 @@ def _validation_probabilities(
     Utterances of classes that the fold does not train are left out: no temperature helps them.
     """
     classes, trained = plan.classes[task], plan.find_trained_classes(fold)[task]
-    if not fold.validation:
+    if not fold.validation or not any("validation" in p for p in training_run.predictions):
         return LabelledProbabilities(np.empty((0, len(classes))), np.empty(0, dtype=np.int64))
     utterances = plan.corpus.select(fold.validation)
     labels = [true_labels(utterance, plan.recipe, plan.classes)[task] for utterance in utterances]

@@ -34,7 +34,7 @@ from serein.metrics.statistical_tests import (
     two_proportion_test,
 )
 from serein.results import io
-from serein.results.evaluation import Results, remove_model_folders
+from serein.results.evaluation import MODEL, Results, remove_model_folders
 from serein.results.studies import Comparison, PairedTest
 
 Tally = NDArray[Any]
@@ -542,7 +542,7 @@ def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterable[str]:
         )
     if not _is_one_corpus([results.corpus for results in firsts]):
         yield "the runs do not have the same corpus, or not the same labels of it"
-    if len({results.headline for results in firsts}) > 1:
+    if len({results.headline for results in firsts if results.headline != MODEL}) > 1:
         yield "the runs do not select their epochs in the same way"
     if all(len(compared.runs) == 1 for compared in compared_runs):
         yield "one training seed each: another seed may reverse a small difference"

@@ -49,7 +49,8 @@ def find_confident_errors(
     wrong.sort(key=lambda p: (-max(p.selections[selection][task]), p.id))
     if not wrong:
         return []
-    frames = plan.load_frames()
+    has_attention = any(training_run.weights for training_run in training_runs.values())
+    frames = plan.load_frames() if has_attention else None
     return [
         _build_error(plan, training_runs[prediction.fold], frames, prediction, selection, task)
         for prediction in wrong[:MAX_ERRORS]
@@ -59,7 +60,7 @@ def find_confident_errors(
 def _build_error(
     plan: Plan,
     training_run: TrainingRun,
-    frames: Frames,
+    frames: Frames | None,
     prediction: Prediction,
     selection: str,
     task: str,
@@ -77,7 +78,9 @@ def _build_error(
         confidence=max(prediction.selections[selection][task]),
         seconds=seconds,
         envelope=compute_envelope(wave_s),
-        attention=trace_attention(plan, fold, training_run, frames, prediction.id, seconds),
+        attention={}
+        if frames is None
+        else trace_attention(plan, fold, training_run, frames, prediction.id, seconds),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
+from html import escape
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from serein.evaluation.provenance import (
     command_line,
     describe_corpus,
     describe_environment,
+    describe_machine,
     peak_megabytes,
     utc_now,
 )
@@ -62,6 +64,14 @@ class Run(NamedTuple):
     results: Results
     folder: Path
     is_new: bool
+
+    def __repr__(self) -> str:
+        """Return the scores in a few lines, and the folder."""
+        return f"{self.results!r}\n{self.folder}"
+
+    def _repr_html_(self) -> str:
+        """Return the scores as a small table, for a notebook."""
+        return f"{self.results._repr_html_()}<p><code>{escape(str(self.folder))}</code></p>"
 
 
 def no_progress(plan: Plan) -> AbstractContextManager[folds.EpochCallback]:
@@ -218,6 +228,7 @@ def assemble_results(
         for fold in plan.protocol.folds
     }
     selections = list(fold_results[0].epochs)
+    has_probabilities = plan.external is None or plan.external.has_probabilities
     return Results(
         format=io.FORMAT,
         name=plan.folder.name,
@@ -227,10 +238,7 @@ def assemble_results(
         corpus=describe_corpus(plan.corpus, plan.content_hashes),
         protocol=asdict(plan.protocol)
         | {"hash": plan.protocol.hash, "caution": build_caution(plan)},
-        environment=describe_environment(
-            plan.recipe, plan.seed, plan.training.threads, plan.device, plan.precision
-        )
-        | provenance,
+        environment=_describe_plan_environment(plan) | provenance,
         seconds=sum(epoch.seconds for result in fold_results for epoch in result.history),
         classes={task: list(names) for task, names in plan.classes.items()},
         headline=selections[0],
@@ -247,7 +255,7 @@ def assemble_results(
         groups=scores.score_groups(scored, selections[0], plan.classes),
         warnings=[
             *plan.corpus.notes,
-            *collect_notes(plan.recipe),
+            *(plan.external.notes if plan.external else collect_notes(plan.recipe)),
             *describe_dropped_settings(plan.recipe),
             *describe_dropped(plan.mapping, keeps_unlabelled(plan.recipe)),
             *describe_unlabelled(predictions, held_out_shares(plan.recipe)),
@@ -255,15 +263,27 @@ def assemble_results(
             *held_out.describe_held_out(
                 plan, [task for p in held_out_predictions for task in p.labelled_tasks]
             ),
-            *describe_truncated(plan),
+            *([] if plan.external else describe_truncated(plan)),
             *precision_warnings(plan.training.precision, plan.device),
         ],
         mapping=plan.mapping,
-        calibration=measure_calibration(plan, training_runs, scored, temperatures),
+        calibration=measure_calibration(plan, training_runs, scored, temperatures)
+        if has_probabilities
+        else {},
         words=scores.score_transcripts(plan, predictions, selections),
         vote_scores=score_votes(predictions, selections, plan.classes),
-        confident_errors=find_confident_errors(plan, training_runs, predictions, selections[0]),
+        confident_errors=find_confident_errors(plan, training_runs, predictions, selections[0])
+        if has_probabilities
+        else [],
         leakage=list(plan.leakage),
+    )
+
+
+def _describe_plan_environment(plan: Plan) -> dict[str, Any]:
+    if plan.external is not None:
+        return {"seed": plan.seed, "machine": describe_machine()} | dict(plan.external.environment)
+    return describe_environment(
+        plan.recipe, plan.seed, plan.training.threads, plan.device, plan.precision
     )
 
 
@@ -282,7 +302,8 @@ def _score_nuisance(plan: Plan, predictions: Sequence[Prediction]) -> dict[str, 
 def build_caution(plan: Plan) -> str:
     """Describe the limits of the split and of the labels that a reader must know first."""
     missed = ""
-    if plan.classes:  # a recipe that only transcribes has none
+    is_trained = plan.external is None or plan.external.is_trained
+    if plan.classes and is_trained:  # a recipe that only transcribes has no classes
         missed = describe_missed(plan.corpus, plan.recipe, plan.protocol, plan.classes)
     return "; ".join(filter(None, (plan.protocol.caution, missed, describe_proxies(plan.mapping))))
 

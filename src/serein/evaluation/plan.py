@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +39,25 @@ from serein.training.sampling import augment_subset
 from serein.utils.device import Precision, resolve_device, resolve_precision
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExternalModel:
+    """A model that serein did not build, such as a function or a table of predictions.
+
+    Attributes:
+        meaning: what it is and how its answers came about, for the selection's description.
+        is_trained: whether each fold trains it; otherwise it is used as it is.
+        has_probabilities: whether its answers are probabilities, and not labels only.
+        environment: what else its answers depend on, such as versions of packages.
+        notes: limits of its scores, a sentence each.
+    """
+
+    meaning: str
+    is_trained: bool
+    has_probabilities: bool = True
+    environment: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that a fold needs.
@@ -58,6 +77,7 @@ class Plan:
         augmentations: augmented copies of every utterance that are trained on, too.
         left_out: utterances of the corpus that were not selected, by reason.
         referenced_hashes: of the saved models and results that the recipe names.
+        external: the model, if serein did not build it; None is the system of the recipe.
     """
 
     recipe: Recipe
@@ -74,6 +94,12 @@ class Plan:
     augmentations: tuple[OfflineAugmentation, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     referenced_hashes: tuple[str, ...] = ()
+    external: ExternalModel | None = None
+
+    @property
+    def is_fitted_once(self) -> bool:
+        """Whether the model has no epochs to choose from."""
+        return self.external is not None or system.is_estimator(self.recipe)
 
     def build_front_end(self) -> FrontEnd:
         """Build the recipe's front end."""
@@ -86,6 +112,8 @@ class Plan:
 
     def find_trained_classes(self, fold: Fold) -> dict[str, tuple[str, ...]]:
         """Return the classes of each task that the system of a fold predicts."""
+        if self.external is not None:  # its answers have a column for every class
+            return self.classes
         return find_trained_classes(self.corpus, self.recipe, fold, self.classes)
 
     def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:

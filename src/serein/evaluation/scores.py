@@ -32,9 +32,9 @@ from serein.metrics.scoring import (
 )
 from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
 from serein.records import Fold, Recipe, Utterance
-from serein.results.evaluation import ClassScores, FoldResult, Prediction, ValueScores
+from serein.results.evaluation import MODEL, ClassScores, FoldResult, Prediction, ValueScores
 from serein.results.inference import WordScores
-from serein.system import TRANSCRIPT, is_estimator
+from serein.system import TRANSCRIPT
 from serein.training.checkpoint import TrainingRun
 
 SELECTION_TEXTS = {
@@ -58,7 +58,9 @@ UNSELECTED_TEXT = (
 
 def describe_selection(plan: Plan, selection: str) -> str:
     """Describe what a selection means in this run."""
-    if is_estimator(plan.recipe):
+    if plan.external is not None:
+        return plan.external.meaning
+    if plan.is_fitted_once:
         return ESTIMATOR_TEXTS[selection]
     if selection == "validation" and plan.training.select_by == "none":
         return UNSELECTED_TEXT
@@ -79,7 +81,9 @@ def _describe_selection_score(plan: Plan) -> str:
 
 def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str, int]:
     """Return the epoch of each selection, counted from 1; an estimator has one selection."""
-    if is_estimator(plan.recipe):
+    if plan.external is not None:
+        return {MODEL: 1}
+    if plan.is_fitted_once:
         return {"validation" if fold.validation else "last": 1}
     epochs = {
         "last": len(training_run.epochs),

@@ -172,7 +172,7 @@ def build_threshold_table(results: Results, task: str) -> Table | None:
     calibration = results.calibration.get(task)
     if calibration is None or not calibration.thresholds:
         return None
-    is_saved = MODEL in results.selections
+    is_saved = MODEL in results.selections and calibration.calibrated is None
     return Table(
         title=f"{task}: rejecting the least confident predictions, %",
         note="Scores of the predictions at or above a confidence"

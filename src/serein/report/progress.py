@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -157,3 +158,46 @@ class FolderProgressBar(ProgressDisplay):
             return ""
         rest = max(0, progress.total - progress.done_before - progress.done)
         return f", left {format_clock((now - self.started_at) / progress.done * rest)}"
+
+
+class StepProgress(ProgressDisplay):
+    """Progress of work on utterances, such as the computation of features."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Create the display.
+
+        Args:
+            console: to print to.
+            clock: returns seconds.
+        """
+        self.console, self.clock = console, clock
+        self.bar = build_bar(console)
+        self.tasks: dict[str, TaskID] = {}
+        self.started_at: dict[str, float] = {}
+        self.printed_at = clock()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show how much of a work is done; after it, its bar disappears.
+
+        Args:
+            what: the work, such as "features logmel".
+            done: finished utterances.
+            total: number of utterances.
+        """
+        now = self.clock()
+        self.started_at.setdefault(what, now)
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what, total=total)
+        self.bar.update(self.tasks[what], completed=done, total=total)
+        is_over = done >= total
+        self.bar.update(self.tasks[what], visible=not is_over)
+        if self.console.is_terminal or (not is_over and now - self.printed_at < PRINT_INTERVAL):
+            return
+        elapsed = now - self.started_at[what]
+        if is_over and elapsed < PRINT_INTERVAL:
+            return
+        self.printed_at = now
+        left = elapsed / done * (total - done) if done else 0.0
+        rest = f" left {format_clock(left)}" if done and not is_over else ""
+        line = f"{what}: {done:,} of {total:,}{rest}"
+        self.console.print(line, highlight=False, soft_wrap=True)

@@ -176,8 +176,9 @@ def _fold_columns(results: Results, selection: str, task: str) -> list[Column]:
     group = audit.format_selection(results, selection, task)
     choice = "C" if summary.is_fitted(results) else "epoch"
     metrics = summary.get_task_scorer(results, task).metrics
+    choices = [Column(name=choice, group=group, undefined_reason=NO_EPOCH)]
     return [
-        Column(name=choice, group=group, undefined_reason=NO_EPOCH),
+        *choices * (not summary.is_external(results)),
         *(Column(name=metric.title, group=group) for metric in metrics),
     ]
 
@@ -186,7 +187,8 @@ def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
     for selection in results.selections:
         scores = fold.scores.get(selection, {}).get(task, {})
         c = fold.selected_c.get(task)
-        yield str(fold.epochs.get(selection, UNDEFINED)) if c is None else f"{c:.3g}"
+        if not summary.is_external(results):
+            yield str(fold.epochs.get(selection, UNDEFINED)) if c is None else f"{c:.3g}"
         for metric in summary.get_task_scorer(results, task).metrics:
             yield summary.format_score(metric, scores.get(metric.name))
 
@@ -195,6 +197,8 @@ def _describe_folds(results: Results, task: str, *, is_speaker: bool) -> str:
     subset = f"Test subset of each fold{', one speaker each' * is_speaker}"
     if task in results.held_out_tasks:
         subset = f"In each fold, {summary.HELD_OUT}"
+    if summary.is_external(results):
+        return f"{subset}."
     if summary.is_fitted(results):
         return f"{subset}, and the C of its estimator."
     other = audit.get_selecting_task(results, task)

@@ -1,19 +1,27 @@
 """Records of an evaluation, as ``results.json`` holds them. Times are in seconds."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import PurePath
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from serein.errors import ConfigError, UnknownName
+from serein.metrics.scoring import Metric, get_scorer
 from serein.records import Finding
 from serein.results.inference import WordScores
+
+if TYPE_CHECKING:
+    import pandas
 
 NUISANCE = "nuisance"
 """The baseline of numbers that hardly use the voice; its scores are None without scikit-learn."""
 MODEL = "model"
 """The selection of a saved model's answers among all its classes."""
+EXTERNAL = "external"
+"""Name of the model in the recipe of a model that serein did not build."""
 FORCED = "forced"
 """The selection of a saved model's answers among the classes of ``Results.class_set``."""
 
@@ -332,7 +340,11 @@ class OptimisticVariant:
     scores: dict[str, dict[str, float | None]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+FRAME_ATTRIBUTES = ("id", "fold", "speaker", "gender", "corpus", "language")
+"""Attributes of a prediction that are columns of a data frame."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Results:
     """Everything that a report shows; the content of ``results.json``.
 
@@ -414,6 +426,96 @@ class Results:
     def held_out_tasks(self) -> set[str]:
         """The tasks that are scored on held-out utterances of training speakers."""
         return {task for prediction in self.held_out for task in prediction.labelled_tasks}
+
+    def __repr__(self) -> str:
+        """Return the scores in a few lines."""
+        return "\n".join([self._describe_split(), *self._describe_scores()])
+
+    def _repr_html_(self) -> str:
+        """Return the scores as a small table, for a notebook."""
+        rows = (
+            f"<tr><th style='text-align:left'>{escape(task)}</th>{cells}</tr>"
+            for task, cells in self._format_cells()
+        )
+        caution = str(self.protocol.get("caution") or "")
+        warning = f"<p><strong>Caution:</strong> {escape(caution)}</p>" if caution else ""
+        return (
+            f"<div><p>{escape(self._describe_split())}</p>{warning}<table>{''.join(rows)}</table>"
+            f"<p>{escape(self.headline)}: {escape(self.selections.get(self.headline, ''))}</p>"
+            "</div>"
+        )
+
+    def _describe_split(self) -> str:
+        name = self.recipe.get("name", self.name)
+        folds = len(self.folds)
+        parts = [
+            f"{name} on {self.corpus.get('name', 'no corpus')}: "
+            f"{len(self.predictions):,} utterances",
+            str(self.protocol.get("name", "no protocol")),
+        ]
+        return ", ".join([*parts, *([f"{folds} fold{'s' * (folds != 1)}"] if folds else [])])
+
+    def _list_scores(self) -> Iterator[tuple[str, list[tuple[Metric, str, str]]]]:
+        """Yield each task with its metrics, their quoted scores and their intervals, as text."""
+        for task, scores in self.scores_by_task(self.headline).items():
+            texts = []
+            for metric in get_scorer(self.classes[task]).metrics:
+                score, bounds = scores.score(metric.name), scores.bounds(metric.name)
+                value = "n/a" if score is None else format(score, metric.format_spec)
+                low_high = [format(bound, metric.format_spec) for bound in bounds or ()]
+                texts.append((metric, value, f"[{', '.join(low_high)}]" if low_high else ""))
+            yield task, texts
+
+    def _describe_scores(self) -> Iterator[str]:
+        for task, texts in self._list_scores():
+            clauses = (
+                f"{metric.title} {value} {bounds}".strip() for metric, value, bounds in texts
+            )
+            yield f"{task}: {', '.join(clauses)} ({self.headline})"
+        if caution := self.protocol.get("caution"):
+            yield f"caution: {caution}"
+
+    def _format_cells(self) -> Iterator[tuple[str, str]]:
+        for task, texts in self._list_scores():
+            cells = (
+                f"<td>{escape(metric.title)}</td><td><strong>{value}</strong> {bounds}</td>"
+                for metric, value, bounds in texts
+            )
+            yield task, "".join(cells)
+
+    def to_frame(self, selection: str | None = None) -> "pandas.DataFrame":
+        """Return a data frame with a row for each prediction.
+
+        It has id, fold, speaker, gender, corpus and language; and for each task its label
+        (``emotion``), the prediction (``emotion_predicted``), and the probability of each class
+        (``emotion_anger``).
+
+        Args:
+            selection: whose predictions; None is the quoted one.
+
+        Raises:
+            UnknownName: there is no such selection.
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ConfigError("a data frame needs pandas: pip install pandas") from None
+        selection = selection or self.headline
+        if selection not in self.selections:
+            raise UnknownName("selection", selection, self.selections)
+        return pandas.DataFrame([self._to_row(p, selection) for p in self.predictions])
+
+    def _to_row(self, prediction: Prediction, selection: str) -> dict[str, Any]:
+        row: dict[str, Any] = {name: getattr(prediction, name) for name in FRAME_ATTRIBUTES}
+        for task, classes in self.classes.items():
+            if task not in prediction.selections.get(selection, {}):
+                continue
+            row[task] = prediction.truth[task]
+            row[f"{task}_predicted"] = prediction.predicted_label(selection, task, classes)
+            shares = prediction.selections[selection][task]
+            row |= {f"{task}_{name}": p for name, p in zip(classes, shares, strict=False)}
+        return row
 
     def scores_by_task(self, selection: str) -> dict[str, ClassScores | ValueScores]:
         """Return the scores of every task at one selection, the first task first."""

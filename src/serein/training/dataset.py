@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,13 @@ from serein.features.normalization import moments
 from serein.interfaces import FrontEnd
 from serein.records import Utterance
 from serein.utils.files import cache_folder
+
+UtteranceCallback = Callable[[int, int], None]
+"""Called with the number of finished utterances, and the total."""
+
+
+def ignore_utterance(done: int, total: int) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def extract_frames(
     content_hashes: Mapping[str, str],
     folder: Path | None = None,
     augmentation: OfflineAugmentation | None = None,
+    on_utterance: UtteranceCallback = ignore_utterance,
 ) -> Frames:
     """Return the frames of all utterances, from the cache if they are there.
 
@@ -101,6 +109,7 @@ def extract_frames(
         content_hashes: for each id, a hash of the recording and of the utterance's start and end.
         folder: of the cache; None is the user's.
         augmentation: applied to each waveform first; None applies nothing.
+        on_utterance: called after each utterance that is not in the cache.
 
     Raises:
         AudioError: some recordings cannot be read; the message counts them and names five.
@@ -110,7 +119,7 @@ def extract_frames(
         utterances, front_end, content_hashes, augmentation
     )
     if not _is_complete(entry, len(utterances)):
-        _create_entry(entry, utterances, front_end, augmentation)
+        _create_entry(entry, utterances, front_end, augmentation, on_utterance)
     ends = np.load(entry / "ends.npy").tolist()
     x_nf = np.load(entry / "frames.npy", mmap_mode="c")
     spans = zip([0, *ends[:-1]], ends, strict=True)
@@ -136,6 +145,7 @@ def _create_entry(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
     augmentation: OfflineAugmentation | None,
+    on_utterance: UtteranceCallback,
 ) -> None:
     """Create a cache entry; of several processes, one writes it and the others wait."""
     try:
@@ -143,9 +153,8 @@ def _create_entry(
         with FileLock(entry.with_suffix(".lock")):
             if not _is_complete(entry, len(utterances)):
                 shutil.rmtree(entry, ignore_errors=True)
-                _write_entry(
-                    entry, _iter_frames(utterances, front_end, augmentation), front_end.width
-                )
+                frames = _iter_frames(utterances, front_end, augmentation, on_utterance)
+                _write_entry(entry, frames, front_end.width)
     except OSError as error:
         raise StorageError(
             f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
@@ -186,11 +195,15 @@ def _cache_key(
 
 
 def _iter_frames(
-    utterances: Sequence[Utterance], front_end: FrontEnd, augmentation: OfflineAugmentation | None
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    augmentation: OfflineAugmentation | None,
+    on_utterance: UtteranceCallback,
 ) -> Iterator[np.ndarray]:
     """Yield the (T, F) frames of each utterance; report all unreadable recordings together."""
     errors = []
-    for utterance in utterances:
+    for number, utterance in enumerate(utterances, 1):
+        on_utterance(number - 1, len(utterances))
         try:
             wave_s = audio.load(
                 utterance.path, front_end.rate, start=utterance.start, end=utterance.end
@@ -206,6 +219,7 @@ def _iter_frames(
             errors.append(f"{utterance.path}: {error}")
             continue
         yield x_tf
+    on_utterance(len(utterances), len(utterances))
     if errors:
         listing = "; ".join(errors[:5]) + ("; ..." if len(errors) > 5 else "")
         raise AudioError(f"{len(errors)} of {len(utterances)} recordings cannot be read: {listing}")
