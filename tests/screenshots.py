@@ -1,4 +1,7 @@
-"""Screenshots of the page for the docs: `make screens`, or `python tests/screenshots.py FOLDER`."""
+"""Screenshots for the docs: `make screens`, or `python tests/screenshots.py FOLDER [WHAT]`.
+
+WHAT is "page", the web page of the service, or "documents", a report and an explanation; else both.
+"""
 
 import subprocess
 import sys
@@ -20,11 +23,13 @@ SECONDS = 24.0
 
 
 def write_speech(folder: Path) -> Path:
-    """Generate a recording with several voices."""
+    """Generate a recording with several voices; the microphone plays it as ``call.wav``."""
     generate(folder, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=3, words=3))
     corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(folder)))
     path = folder / "call.flac"
-    path.write_bytes(encode("flac", make_speech(corpus, SECONDS, seed=3)))
+    speech = make_speech(corpus, SECONDS, seed=3)
+    path.write_bytes(encode("flac", speech))
+    path.with_suffix(".wav").write_bytes(encode("wav", speech))
     return path
 
 
@@ -38,43 +43,85 @@ def train_model(folder: Path) -> Path:
 
 
 def take_screenshots(chromium: Any, url: str, recording: Path, folder: Path) -> None:
-    """Take screenshots: of one model, of two in dark mode, and on a phone."""
-    with open_page(chromium, url, size=(820, 900)) as page:
+    """Take screenshots: of one model, of two in dark mode, live, and on a phone."""
+    with open_page(chromium, url, size=(1280, 900)) as page:
         page.set_input_files("#file", recording)
         wait_for_answer(page)
+        _move_playhead(page, 7)
         _screenshot(page, folder / "file.png", whole=True)
-    with open_page(chromium, url, size=(820, 1240), color_scheme="dark") as page:
+    with open_page(chromium, url, size=(1280, 1240), color_scheme="dark") as page:
         page.select_option("#other", "generated")
         page.set_input_files("#file", recording)
         wait_for_answer(page)
+        _move_playhead(page, 7)
+        page.keyboard.press("+")
         _screenshot(page, folder / "compare.png")
+    with open_page(chromium, url, size=(820, 560)) as page:
+        page.click("#live")
+        wait_until(page, "document.getElementById('clock').innerText >= '0:14'")
+        page.screenshot(path=folder / "live.png")
+        page.click("#live")
+        wait_for_answer(page)
     with open_page(chromium, url, size=PHONE) as page:
         page.set_input_files("#file", recording)
         wait_for_answer(page)
         page.check("[value=spectrum]")
-        wait_until(page, "figure.data.some(one => one.type === 'heatmap')")
+        page.wait_for_selector("[data-row=spectrum] image", state="attached")
+        _move_playhead(page, 7)
         _screenshot(page, folder / "phone.png")
+
+
+def take_document_screenshots(chromium: Any, place: Path, folder: Path) -> None:
+    """Take screenshots of the top of a report and of an explanation, on generated speech."""
+    corpus = place / "practice"
+    generate(corpus, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=2, words=3))
+    run = [sys.executable, "-m", "serein"]
+    evaluate = ["evaluate", "quickstart", "--corpus", f"mine={corpus / 'labels.csv'}"]
+    subprocess.run([*run, *evaluate, "--runs", str(place / "runs")], check=True)
+    report = next((place / "runs").glob("*/report.html"))
+    recording = next((corpus / "wav").glob("*-anger-*.wav"))
+    explanation = place / "explanation.html"
+    explain = ["explain", str(recording), "--model", "li2019-emodb", "-o", str(explanation)]
+    subprocess.run([*run, *explain], check=True)
+    for document, height in ((report, 1000), (explanation, 900)):
+        context = chromium.new_context(viewport={"width": 900, "height": height})
+        page = context.new_page()
+        page.goto(document.as_uri())
+        page.wait_for_timeout(1500)
+        page.screenshot(path=folder / f"{document.stem}.png")
+        context.close()
+
+
+def _move_playhead(page: Any, seconds: int) -> None:
+    page.focus("#plot")
+    for _ in range(seconds):
+        page.keyboard.press("ArrowRight")
 
 
 def _screenshot(page: Any, path: Path, *, whole: bool = False) -> None:
     page.evaluate("document.activeElement.blur()")
-    page.evaluate("document.getElementById('result').scrollIntoView()")
+    if not whole:
+        page.evaluate("document.getElementById('result').scrollIntoView()")
     page.wait_for_timeout(500)
     page.screenshot(path=path, full_page=whole)
 
 
-def main(folder: Path) -> None:
-    """Take all screenshots."""
+def main(folder: Path, what: str = "") -> None:
+    """Take all screenshots, or those of "page" or "documents"."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as place, open_browser() as chromium:
+        if what in ("", "documents"):
+            take_document_screenshots(chromium, Path(place), folder)
+        if what == "documents":
+            return
         recording, second = write_speech(Path(place)), train_model(Path(place))
         options = ["--model", "li2019-emodb", "--model", str(second), "--confidence", "0.45"]
-        served = ServeProcess(Path(place), *options)
-        try:
+        with (
+            ServeProcess(Path(place), *options) as served,
+            open_browser(recording.with_suffix(".wav")) as chromium,
+        ):
             take_screenshots(chromium, served.url, recording, folder)
-        finally:
-            served.end()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

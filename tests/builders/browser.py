@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 PATIENCE = 100_000
 """Milliseconds; enough for a busy machine."""
 DESKTOP, PHONE = (1100, 900), (390, 844)
-KNOWN_ERRORS = ("Applying inline style violates", "Failed to load resource", "WebSocket connection")
-"""Expected console errors: styles of Plotly that the policy blocks, and what tests cause."""
+KNOWN_ERRORS = ("Failed to load resource", "WebSocket connection")
+"""Console errors that tests cause. The page itself must cause none, such as against its policy."""
 
-DROP = """([name, content]) => {
-  const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+DROP = """files => {
   const dataTransfer = new DataTransfer();
-  dataTransfer.items.add(new File([bytes], name));
+  for (const [name, content] of files) {
+    const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+    dataTransfer.items.add(new File([bytes], name));
+  }
   for (const kind of ["dragover", "drop"])
     document.getElementById("drop").dispatchEvent(
       new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer}));
@@ -99,11 +101,16 @@ def wait_until(page: Page, expression: str) -> None:
 
 def drop_file(page: Page, name: str, content: bytes) -> None:
     """Drop a file on the page."""
-    page.evaluate(DROP, [name, base64.b64encode(content).decode()])
+    drop_files(page, {name: content})
+
+
+def drop_files(page: Page, contents: Mapping[str, bytes]) -> None:
+    """Drop files on the page."""
+    page.evaluate(DROP, [[name, base64.b64encode(one).decode()] for name, one in contents.items()])
 
 
 def wait_for_answer(page: Page) -> None:
     """Wait for an answer and its timeline."""
     page.wait_for_selector("#result:not([hidden])")
-    wait_until(page, "document.querySelector('#figure .main-svg')")
+    wait_until(page, "document.querySelector('#figure > svg')")
     wait_until(page, "document.getElementById('status').textContent.includes('%')")

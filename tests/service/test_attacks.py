@@ -76,12 +76,12 @@ def open_clients(live: ServeProcess, sent: Callable[[int], bytes], count: int) -
         yield
 
 
-PLOTLY = b"GET /page/plotly.js HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+LARGEST_FILE = b"GET /page/two-voices.mp3 HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 HEADS: dict[str, Callable[[int], bytes]] = {
     "idle connections": lambda number: b"",
     "half heads": lambda number: b"GET /healthz HTTP/1.1\r\nX-Slow: ",
     "clients that read nothing": lambda number: (
-        PLOTLY % (b"Accept-Encoding: gzip\r\n" if number % 2 else b"")
+        LARGEST_FILE % (b"Accept-Encoding: gzip\r\n" if number % 2 else b"")
     ),
     "no HTTP": lambda number: b"\x16\x03\x01\x02\x00\r\n\r\n",
 }

@@ -1,11 +1,12 @@
 """Parts of the service: keys, decoders, the request batcher, and `serein serve`."""
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from serein.service import auth, decoder_process
 from serein.service.batching import RequestBatcher
 from serein.service.config import ServiceConfig
 from serein.service.schemas import Problem
+from serein.service.uploads import MIN_BYTES_PER_SECOND, read_upload
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
@@ -230,3 +232,40 @@ def test_serve_warns_about_access_without_keys(run: Run, monkeypatch: pytest.Mon
     made = ServiceConfig(wait=0.007, origins=("https://a.example",))
     where = {"others": [], "host": "0.0.0.0", "port": 8000, "root_path": ""}
     assert called == [(made, None, where)]
+
+
+def test_serve_answers_among_some_classes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr("serein.service.app.serve", lambda one, *rest, **where: served.append(one))
+    status, _, _ = run("serve", "--model", "li2019-emodb", "--classes", "anger,sadness")
+    assert status == 0
+    assert served[0].classes["emotion"] == ("anger", "sadness")
+    status, _, err = run("serve", "--model", "li2019-emodb", "--classes", "anger,glee")
+    assert status != 0
+    assert "glee" in err
+
+
+class SlowRequest:
+    """A request whose body arrives in chunks with pauses."""
+
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, chunks: list[bytes], pause: float) -> None:
+        self.chunks, self.pause = chunks, pause
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            await asyncio.sleep(self.pause)
+            yield chunk
+
+
+def test_slow_uploads_are_read_and_stalled_ones_are_not() -> None:
+    config = ServiceConfig(body_seconds=0.5)
+    slow: Any = SlowRequest([b"x" * MIN_BYTES_PER_SECOND] * 10, 0.1)  # 1 s in all
+    assert len(asyncio.run(read_upload(slow, config)).body) == 10 * MIN_BYTES_PER_SECOND
+    stalled: Any = SlowRequest([b"x" * 10 * MIN_BYTES_PER_SECOND, b"x"], 60.0)
+    drip: Any = SlowRequest([b"x"] * 1000, 0.01)  # no pause, but next to nothing
+    for request in (stalled, drip):
+        with pytest.raises(Problem, match="stalled") as caught:
+            asyncio.run(read_upload(request, config))
+        assert caught.value.status == 408

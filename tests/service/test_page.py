@@ -1,20 +1,24 @@
 """The files of the page: how they are sent, and checks that need no browser."""
 
 import gzip
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
 
+import numpy as np
 import pytest
+import soundfile
 from builders.service_client import Client, open_client
-from plotly.offline import get_plotlyjs
 
+from serein.inference.vad import contains_speech
 from serein.service import page
 
 HERE = files("serein.service.page")
 STYLE = (HERE / "style.css").read_text()
-TEXTS = {name: (HERE / name).read_text() for name in sorted(page.list_files() - {page.PLOTLY})}
+CONTENTS = {name: (HERE / name).read_bytes() for name in sorted(page.list_files())}
+TEXTS = {name: body.decode() for name, body in CONTENTS.items() if not name.endswith(".mp3")}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def test_files_are_sent_with_their_media_types(call: Client, name: str) -> None:
     answer = call("GET", f"/page/{name}")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == page.MEDIA_TYPES[name.rpartition(".")[2]]
-    assert answer.text == (get_plotlyjs() if name == page.PLOTLY else TEXTS[name])
+    assert answer.content == CONTENTS[name]
 
 
 def test_root_is_the_page(call: Client) -> None:
@@ -55,8 +59,8 @@ def test_cached_files_are_not_sent_again(call: Client) -> None:
 
 
 def test_gzip_only_if_accepted(call: Client) -> None:
-    packed = call("GET", "/page/plotly.js", headers={"Accept-Encoding": "gzip"})
-    plain = call("GET", "/page/plotly.js", headers={"Accept-Encoding": "identity"})
+    packed = call("GET", "/page/style.css", headers={"Accept-Encoding": "gzip"})
+    plain = call("GET", "/page/style.css", headers={"Accept-Encoding": "identity"})
     assert packed.headers["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain.headers
     assert packed.content == plain.content
@@ -79,9 +83,22 @@ def test_page_loads_nothing_from_other_hosts() -> None:
 
 
 def test_referenced_files_exist() -> None:
-    named = set(re.findall(r"page/([\w.-]+)", "".join(TEXTS.values()))) - {"overview"}  # a route
-    imported = set(re.findall(r'from "\./([\w.-]+)"', "".join(TEXTS.values())))
-    assert named | imported == page.list_files() - {"index.html"}
+    text = "".join(TEXTS.values())
+    named = set(re.findall(r"page/([\w-]+\.\w+)", text)) - {"overview"}
+    imported = set(re.findall(r'from "\./([\w.-]+)"', text))
+    examples = {f"{name}.mp3" for name in re.findall(r'data-example="([\w-]+)"', text)}
+    assert named | imported | examples == page.list_files() - {"index.html"}
+
+
+def test_examples_are_speech_of_some_seconds() -> None:
+    examples = [name for name in CONTENTS if name.endswith(".mp3")]
+    assert len(examples) == 2
+    for name in examples:
+        samples, rate = soundfile.read(io.BytesIO(CONTENTS[name]), dtype="float32")
+        assert 10 < len(samples) / rate < 60
+        assert 0.1 < np.abs(samples).max() <= 1
+        assert contains_speech([samples], rate) == [True]
+        assert len(CONTENTS[name]) < 200_000
 
 
 def test_page_files_are_short() -> None:
@@ -115,7 +132,8 @@ def test_referenced_elements_exist(
     for _, found in tags:
         for name in ("for", "aria-labelledby", "aria-describedby"):
             assert set((found.get(name) or "").split()) <= set(known)
-    used = set(re.findall(r'\$\("([\w-]+)"\)', TEXTS["main.js"]))
+    scripts = "".join(text for name, text in TEXTS.items() if name.endswith(".js"))
+    used = set(re.findall(r'\$\("([\w-]+)"\)', scripts))
     assert used <= set(known)
 
 

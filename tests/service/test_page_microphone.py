@@ -21,10 +21,16 @@ ANSWER = {
     "probabilities": {"anger": 0.7, "neutral": 0.2, "sadness": 0.1},
 }
 
+CALM = {
+    "label": "neutral",
+    "confidence": 0.6,
+    "probabilities": {"anger": 0.2, "neutral": 0.6, "sadness": 0.2},
+}
+
 
 @pytest.fixture(scope="module")
 def serve_options() -> list[str]:
-    return ["--max-seconds", "8"]
+    return ["--max-seconds", "6", "--stream-seconds", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +40,24 @@ def microphone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+CAPTURE_RATE = """() => {
+  const send = XMLHttpRequest.prototype.send;
+  XMLHttpRequest.prototype.send = function (form) {
+    form.get("file").arrayBuffer().then(bytes => {
+      window.sentRate = new DataView(bytes).getUint32(24, true);
+    });
+    return send.call(this, form);
+  };
+}"""
+"""Keep the sampling rate in the header of the WAV file that is sent."""
+
+
 def wait_for_clock(page: Any, seconds: int) -> None:
     wait_until(page, f"document.getElementById('clock').innerText >= '0:0{seconds}'")
 
 
 def test_recording_is_recognized(page: Any) -> None:
+    page.evaluate(CAPTURE_RATE)
     page.focus("#record")
     page.keyboard.press("Enter")
     assert page.wait_for_selector("#record[aria-pressed=true]").inner_text() == "Stop"
@@ -52,6 +71,7 @@ def test_recording_is_recognized(page: Any) -> None:
     assert page.evaluate("document.getElementById('sound').duration") >= 2
     assert page.get_attribute("#record", "aria-pressed") == "false"
     assert page.is_hidden("#listening")
+    wait_until(page, "window.sentRate === 16000")
 
 
 def test_recording_stops_at_the_limit_of_the_service(page: Any) -> None:
@@ -68,7 +88,7 @@ def replace_stream_service(page: Any, served: Callable[[Any], None]) -> None:
 
 
 def answer_stream(socket: Any, sent: Sent) -> None:
-    """Answer each second of a stream, and its first second twice."""
+    """Answer each second of a stream, and its first second twice; the rest is provisional."""
 
     def heard(message: str | bytes) -> None:
         sent.append(message)
@@ -86,6 +106,9 @@ def answer_stream(socket: Any, sent: Sent) -> None:
             "latency_ms": 12.3,
         }
         socket.send(json.dumps(told))
+        growing = {"start": starts[0] + 1, "end": seconds, "tasks": {"emotion": CALM}}
+        item = growing if seconds > starts[0] + 1 else None
+        socket.send(json.dumps({"type": "provisional", "item": item}))
 
     socket.on_message(heard)
 
@@ -105,21 +128,29 @@ def test_live_answers(page: Any) -> None:
 
     replace_stream_service(page, serve)
     page.click("#live")
-    wait_until(page, "document.getElementById('now').innerText.includes('anger 70 %')")
+    wait_until(page, "document.getElementById('now').innerText.includes('neutral 60 %')")
     wait_for_clock(page, 3)
-    assert "Answered in 12 ms" in page.inner_text("#latency")
-    assert page.evaluate("figure.data.filter(one => one.stackgroup).length") == 3
-    assert page.evaluate("figure.data.find(one => one.type === 'bar').base[0]") == 0
+    wait_until(page, "document.getElementById('latency').innerText.includes('took 12 ms')")
+    wait_until(page, "document.getElementById('scope').blocks.length === 2")
+    final, growing = page.evaluate("document.getElementById('scope').blocks")
+    assert (final["start"], final["label"], final["isFinal"]) == (0, "anger", True)
+    assert (growing["start"], growing["label"], growing["isFinal"]) == (
+        pytest.approx(final["end"]),
+        "neutral",
+        False,
+    )
     page.click("#live")
     wait_for_answer(page)  # the recording is now processed like any other
     start = json.loads(next(one for one in sent if isinstance(one, str)))
     assert start["type"] == "start"
     assert (start["model"], start["window"], start["hop"]) == ("small", 4, 1)
     assert start["merge"] is False
+    assert start["provisional"] is True
+    assert start["rate"] == 16_000
     assert "key" not in start
     assert json.loads(str(sent[-1])) == {"type": "end"}
     blocks = [one for one in sent if isinstance(one, bytes)]
-    assert all(len(one) == 2 * 2048 for one in blocks)
+    assert all(len(one) == 2 * 1024 for one in blocks)
     assert sum(map(len, blocks)) / 2 / start["rate"] >= 3
     assert float(page.get_attribute("#plot", "aria-valuemax")) >= 3
     item = {"start": 0, "end": 30, "tasks": {"emotion": ANSWER}}
@@ -127,7 +158,7 @@ def test_live_answers(page: Any) -> None:
     sockets[-1].send(json.dumps(late))  # messages that arrive after the end change nothing
     page.wait_for_timeout(300)
     assert page.text_content("#now") == page.text_content("#latency") == ""
-    assert page.evaluate("figure.layout.xaxis.range[1]") < 15
+    assert page.evaluate("figure.timeline.to") < 15
 
 
 def test_refused_stream_shows_a_problem(page: Any) -> None:
@@ -151,6 +182,7 @@ def test_interrupted_stream_shows_a_problem(page: Any) -> None:
     page.click("#live")
     page.wait_for_selector("#problem strong")
     assert "were interrupted" in page.inner_text("#problem")
+    assert page.locator("#problem button").count() == 0  # nothing to try again before its end
     wait_for_clock(page, 1)
     page.click("#live")
     wait_for_answer(page)
@@ -159,7 +191,26 @@ def test_interrupted_stream_shows_a_problem(page: Any) -> None:
 def test_live_answers_of_the_real_service(page: Any) -> None:
     page.click("#live")
     wait_until(page, "document.getElementById('now').innerText.includes('%')")
-    assert "Answered in" in page.inner_text("#latency")
+    wait_until(page, "document.getElementById('latency').innerText.includes('the last')")
+    page.click("#live")
+    wait_for_answer(page)
+
+
+def test_pauses_are_shown_as_no_speech(page: Any) -> None:
+    def serve(socket: Any) -> None:
+        socket.on_message(
+            lambda message: (
+                socket.send(json.dumps({"type": "ready", "classes": {}}))
+                if isinstance(message, str)
+                else socket.send(json.dumps({"type": "provisional", "item": None}))
+            )
+        )
+
+    replace_stream_service(page, serve)
+    page.click("#live")
+    wait_until(page, "document.getElementById('now').innerText === 'no speech yet'")
+    blocks = page.evaluate("document.getElementById('scope').blocks")
+    assert [one["label"] for one in blocks] == ["no speech"]
     page.click("#live")
     wait_for_answer(page)
 

@@ -64,6 +64,40 @@ def test_agreement_over_common_time(page: Any) -> None:
     assert call_module(page, "segments", "agreement", one, [hop(9, "a", 1)], "emotion") is None
 
 
+def test_differences_of_two_timelines(page: Any) -> None:
+    one = [hop(0, "a", 0.9), hop(1, "b", 0.2), hop(2, "a", 0.9)]
+    other = [hop(0.5, "a", 0.9), hop(1.5, "a", 0.9), hop(2.5, None, 0.5)]
+    found = call_module(page, "segments", "differences", one, other, "emotion")
+    assert [(part["start"], part["end"]) for part in found] == [(1, 2), (2.5, 3)]
+    assert call_module(page, "segments", "differences", one, one, "emotion") == []
+
+
+def test_channels_that_cancel_are_not_averaged(page: Any) -> None:
+    script = """async channels => {
+      const {mixChannels} = await import('/page/wav.js');
+      return [...mixChannels(channels.map(one => Float32Array.from(one)))];
+    }"""
+    wave = [0.5, -0.25, 0.75]
+    assert page.evaluate(script, [wave, [0, 0, 0]]) == [0.25, -0.125, 0.375]
+    assert page.evaluate(script, [wave, [-one for one in wave]]) == wave
+    assert page.evaluate(script, [wave]) == wave
+
+
+def test_card_leaves_out_what_is_not_for_people(page: Any) -> None:
+    card = (
+        "# m\n\n## Recipe\n\nr\n\n## Limits\n\nnot `--this`\n\nor that\n\n## Training\n\ncommand c"
+    )
+    found = call_module(page, "card", "parseCard", card)
+    assert found == {"Recipe": "r", "Limits": "not --this\n\nor that", "Training": "command c"}
+    text = page.evaluate(
+        "async card => (await import('/page/card.js')).describeModel({name: 'm', card})"
+        ".map(one => one.textContent).join(' ')",
+        card,
+    )
+    assert "Where it fails" in text
+    assert "command c" not in text
+
+
 def test_mean_value_is_weighted_by_duration(page: Any) -> None:
     segments = [
         {"start": 0, "end": 1, "values": {"arousal": 2.0}},
@@ -105,8 +139,9 @@ def test_envelope_keeps_extremes(page: Any) -> None:
 
 def test_recording_is_a_wav_file(page: Any) -> None:
     script = """async samples => {
-      const {toWAV} = await import('/page/wav.js');
-      const file = toWAV([Float32Array.from(samples), Float32Array.from([2, -2])], 48000, 'a.wav');
+      const {toPCM, toWAV} = await import('/page/wav.js');
+      const parts = [samples, [2, -2]].map(one => toPCM(Float32Array.from(one)));
+      const file = toWAV(parts, 48000, 'a.wav');
       return [...new Uint8Array(await file.arrayBuffer())];
     }"""
     wave = [0, 0.5, -0.5, 0.25]

@@ -15,7 +15,7 @@ from serein.records import Corpus
 
 SEX = "tasks.sex={name='gender'}"
 NAMES = ["arousal", "valence"]
-TITLES = "figure.layout.annotations.map(one => one.text)"
+TITLES = "figure.timeline.rows.map(row => row.title).filter(Boolean)"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def drop_and_wait(page: Any, spoken: bytes, model: str) -> None:
     page.select_option("#model", model)
     drop_file(page, "call.wav", spoken)
     page.wait_for_selector("#result:not([hidden])")
-    wait_until(page, "document.querySelector('#figure .main-svg')")
+    wait_until(page, "document.querySelector('#figure > svg')")
     wait_until(page, "document.getElementById('status').textContent.includes('arousal ')")
 
 
@@ -58,14 +58,14 @@ def test_values_are_drawn_as_lines(page: Any, spoken: bytes) -> None:
     assert "confidence" not in titles
     hops = rating_recognizer().timeline(spoken, window=4.0, hop=1.0).segments or []
     drawn = page.evaluate(
-        "figure.data.filter(one => one.hovertemplate?.startsWith('valence'))[0].y"
+        "[...document.querySelectorAll('[data-value=valence]')].flatMap("
+        "line => [...line.points].map(({y}) => y))"
     )
-    found = [y for y in drawn if y is not None]
-    assert (
-        found[::2]
-        == found[1::2]
-        == pytest.approx([one.values["valence"] for one in hops], abs=1e-3)
-    )
+    values = [one.values["valence"] for one in hops]
+    low, high = min(values), max(values)
+    margin = 0.08 * (high - low) or 0.5
+    heights = [72 * (1 - (value - low + margin) / (high - low + 2 * margin)) for value in values]
+    assert drawn[::2] == drawn[1::2] == pytest.approx(heights, abs=0.1)
     page.click("#as-table summary")
     heads = [text for text in page.locator("#tables thead th").all_inner_texts() if text]
     assert heads == ["start", "end", *NAMES]
@@ -105,7 +105,7 @@ def test_comparison_of_models_with_different_tasks(page: Any, spoken: bytes) -> 
     page.select_option("#model", "small")
     page.select_option("#other", "alone")
     wait_until(page, f"{TITLES}[0] === 'small' && {TITLES}.includes('valence, alone')")
-    assert page.evaluate("figure.data.filter(one => one.stackgroup).length") == 3
+    assert page.locator("[data-row=probabilities] polygon").count() >= 3
     assert page.evaluate("document.querySelectorAll('#tables table').length") == 2
 
 
@@ -125,7 +125,6 @@ def test_live_values(page: Any, model: str) -> None:
     page.click("#live")
     wait_until(page, "document.getElementById('now').innerText.includes('arousal ')")
     assert ("%" in page.inner_text("#now")) == (model == "mixed")
-    wait_until(page, f"{TITLES}.includes('valence')")
     page.click("#live")
     page.wait_for_selector("#result:not([hidden])")
     assert page.inner_text("#problem") == ""

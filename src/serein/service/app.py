@@ -200,6 +200,9 @@ def build_uvicorn_config(app: ObservabilityMiddleware, config: ServiceConfig) ->
         app,
         ConnectionLimits(min(config.connections, room), config.head_seconds, discarded),
         ws_max_size=2 * config.stream_bytes,
+        # The pong of a client that sends faster than the model answers waits behind its audio. The
+        # stream's own limits end one that is idle or gone.
+        ws_ping_interval=None,
         log_config=None,
         access_log=False,
         server_header=False,

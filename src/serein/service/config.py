@@ -30,7 +30,7 @@ class ServiceConfig:
         decode_seconds: time limit for decoding a file.
         decode_megabytes: memory limit for decoding a file, beyond that of an idle process.
         decode_megasamples: most samples of a file, in millions: seconds x rate x channels.
-        body_seconds: time in which a client must have sent its request.
+        body_seconds: time in which a client may send nothing of its request.
         answer_seconds: time from the last byte of a request to its answer.
         origins: of web pages whose requests browsers may send; by default only the own page's.
         streams: open streams at a time; further ones are refused.

@@ -1,4 +1,4 @@
-"""The web page at `/`: the files of this folder, and the script of the plotly package."""
+"""The web page at `/`: the files of this folder."""
 
 import asyncio
 import gzip
@@ -21,14 +21,14 @@ MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "mp3": "audio/mpeg",
 }
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; media-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""Plotly draws heatmaps as data: URLs, and the player plays a blob: URL of the user's file."""
-PLOTLY = "plotly.js"
+"""Spectrograms are data: URLs, and the player plays a blob: URL of the user's file."""
 CHUNK_BYTES = 2**14
 """Bytes of a file that are sent at a time: what a client that reads nothing holds in memory."""
 CHUNKS_PER_TURN = 16
@@ -110,7 +110,7 @@ def _iter_decompressed(gzipped: bytes) -> Iterator[bytes]:
 def list_files() -> frozenset[str]:
     """Return the names of the files of the page."""
     names = (file.name for file in files(__name__).iterdir())
-    return frozenset({PLOTLY, *(name for name in names if _suffix(name) in MEDIA_TYPES)})
+    return frozenset(name for name in names if _suffix(name) in MEDIA_TYPES)
 
 
 def _load_file(name: str) -> PageFile:
@@ -120,10 +120,7 @@ def _load_file(name: str) -> PageFile:
 
 @cache
 def _compress_file(name: str) -> PageFile:
-    if name == PLOTLY:
-        content = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    else:
-        content = (files(__name__) / name).read_bytes()
+    content = (files(__name__) / name).read_bytes()
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     gzipped = gzip.compress(content, 6, mtime=0)
     return PageFile(MEDIA_TYPES[_suffix(name)], len(content), gzipped, etag)

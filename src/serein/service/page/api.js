@@ -1,6 +1,7 @@
 // Requests to the service, and its errors.
 
 const STORAGE_KEY = "serein-key";
+const STALL_MS = 30000;  // without a byte sent
 
 export const key = {
   get: () => sessionStorage.getItem(STORAGE_KEY) ?? "",
@@ -12,7 +13,7 @@ const TITLES = {
   0: "The service cannot be reached",
   400: "The service rejected this request",
   401: "This service requires a key",
-  408: "The upload took too long",
+  408: "The upload stalled",
   413: "This recording is too large",
   422: "This file cannot be read as a recording",
   429: "The service is busy",
@@ -28,16 +29,26 @@ export class Problem extends Error {
 
 export const fetchModels = () => request("v1/models").then(response => response.json());
 
+// One of the two example recordings, as a file.
+export async function fetchExample(name) {
+  const response = await request(`page/${name}.mp3`);
+  return new File([await response.blob()], `${name}.mp3`, {type: "audio/mpeg"});
+}
+
 // The answer of a recording, its timeline and its downloads, for one upload; onProgress is called with
-// the share that was sent. Nothing limits the time as long as something is sent.
+// the share that was sent. Only a stall ends it: a slow connection may take as long as it needs.
 export function fetchOverview(file, query, signal, onProgress) {
   const form = new FormData();
   form.append("file", file, file.name);
   const upload = new XMLHttpRequest();
   return new Promise((resolve, reject) => {
+    let timer = 0;
+    const stop = () => { reject(stalled()); upload.abort(); };
+    const restart = () => { clearTimeout(timer); timer = setTimeout(stop, STALL_MS); };
     upload.open("POST", `page/overview?${new URLSearchParams(Object.entries(query))}`);
     if (key.get()) upload.setRequestHeader("Authorization", `Bearer ${key.get()}`);
-    upload.upload.onprogress = ({loaded, total}) => onProgress(loaded / total);
+    upload.upload.onprogress = ({loaded, total}) => { restart(); onProgress(loaded / total); };
+    upload.upload.onloadend = () => clearTimeout(timer);
     upload.onload = () => {
       if (upload.status === 200) return resolve(JSON.parse(upload.responseText));
       let detail = upload.statusText;
@@ -46,12 +57,15 @@ export function fetchOverview(file, query, signal, onProgress) {
     };
     upload.onerror = () => reject(unreachable());
     upload.onabort = () => reject(new DOMException("stopped", "AbortError"));
-    signal.addEventListener("abort", () => upload.abort());
+    signal.addEventListener("abort", () => { clearTimeout(timer); upload.abort(); });
+    restart();
     upload.send(form);
   });
 }
 
 const unreachable = () => new Problem(0, "Check that it runs and that you are online, then try again.");
+
+export const stalled = () => new Problem(408, `Nothing was sent for ${STALL_MS / 1000} s. Check the connection, then try again.`);
 
 function toProblem(status, detail) {
   if (status === 401 && !key.get())
@@ -63,7 +77,8 @@ function toProblem(status, detail) {
 
 async function request(path) {
   const headers = key.get() ? {Authorization: `Bearer ${key.get()}`} : {};
-  const response = await fetch(path, {headers}).catch(() => { throw unreachable(); });
+  const signal = AbortSignal.timeout(STALL_MS);
+  const response = await fetch(path, {headers, signal}).catch(() => { throw unreachable(); });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   throw toProblem(response.status, problem.detail ?? response.statusText);

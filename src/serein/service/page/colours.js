@@ -23,3 +23,10 @@ export function assignColours(classes) {
 export function themeColour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
+
+// Black or white, whichever has the higher contrast to a colour (WCAG 2, relative luminance).
+export function textColour(colour) {
+  const [red, green, blue] = [1, 3, 5].map(place => parseInt(colour.slice(place, place + 2), 16) / 255)
+    .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+}

@@ -1,9 +1,9 @@
-// Runs in the audio thread: passes on the samples of the microphone in blocks of 2,048.
+// Runs in the audio thread: passes on the samples of the microphone in blocks of 1,024.
 
 class Pcm extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.block = new Float32Array(2048);
+    this.block = new Float32Array(1024);
     this.filled = 0;
   }
 
@@ -12,7 +12,7 @@ class Pcm extends AudioWorkletProcessor {
       this.block[this.filled++] = sample;
       if (this.filled < this.block.length) continue;
       this.port.postMessage(this.block);
-      this.block = new Float32Array(2048);
+      this.block = new Float32Array(1024);
       this.filled = 0;
     }
     return true;

@@ -1,7 +1,7 @@
-// Recording from the microphone.
+// Recording from the microphone, as mono at 16 kHz.
 
 import {Problem} from "./api.js";
-import {toWAV} from "./wav.js";
+import {decodeAudio, RATE, toPCM, toWAV} from "./wav.js";
 
 const CONSTRAINTS = {channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false};
 
@@ -14,29 +14,42 @@ const ERRORS = {
 // Starts a recording; onBlock is called with each block and its highest magnitude.
 export async function record(onBlock) {
   const stream = await openMicrophone();
-  const context = new AudioContext();
+  const {context, source} = openContext(stream);
   await context.audioWorklet.addModule("page/pcm.js");
-  const source = context.createMediaStreamSource(stream);
   const node = new AudioWorkletNode(context, "pcm", {numberOfInputs: 1, numberOfOutputs: 1, channelCount: 1, channelCountMode: "explicit"});
-  const chunks = [];
+  const parts = [];
   let count = 0;
   node.port.onmessage = ({data}) => {
-    chunks.push(data);
+    parts.push(toPCM(data));  // half of the memory of the samples
     count += data.length;
     onBlock(data, data.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0));
   };
   source.connect(node).connect(context.destination);  // silent; but a node without a destination may not run
+  const {sampleRate: rate} = context;
   return {
-    rate: context.sampleRate,
-    seconds: () => count / context.sampleRate,
-    chunks,
+    rate,
+    seconds: () => count / rate,
     stop: async () => {
       node.port.onmessage = null;
       stream.getTracks().forEach(track => track.stop());
       await context.close();
-      return toWAV(chunks, context.sampleRate, `recording ${timeOfDay()}.wav`);
+      const recorded = toWAV(parts, rate, `recording ${timeOfDay()}.wav`);
+      const sound = rate > RATE && count ? await decodeAudio(recorded) : null;
+      return sound ? toWAV([toPCM(sound.samples)], RATE, recorded.name) : recorded;
     },
   };
+}
+
+// An audio context at 16 kHz, or at the microphone's rate in browsers that do not convert it.
+function openContext(stream) {
+  const context = new AudioContext({sampleRate: RATE});
+  try {
+    return {context, source: context.createMediaStreamSource(stream)};
+  } catch {
+    context.close();
+    const other = new AudioContext();
+    return {context: other, source: other.createMediaStreamSource(stream)};
+  }
 }
 
 async function openMicrophone() {

@@ -1,6 +1,6 @@
-// Elements for an answer: the verdict, the legend, tables, and the card of a model.
+// Elements for an answer: the verdict, the legend, tables, and the list of several recordings.
 
-import {agreement, findSegment, formatPercent, formatTime, meanValue, mergeRuns} from "./segments.js";
+import {agreement, formatPercent, formatTime, meanValue, mergeRuns} from "./segments.js";
 
 const NO_SPEECH = "no speech";
 const ENDS = {arousal: ["calm", "excited"], valence: ["unpleasant", "pleasant"]};
@@ -30,7 +30,7 @@ export function verdict({name, whole, headlines}, task, colours, several) {
   const {[task]: answer, ...rest} = whole.tasks;
   const others = Object.entries(rest).map(([other, its]) => `${other}: ${formatAnswer(its)}`);
   const values = Object.entries(whole.values).map(([value, number]) => `${value}: ${number.toFixed(2)}`);
-  const node = element("div", {class: "verdict"});
+  const node = element("div", {class: "says"});
   if (several) node.append(element("p", {class: "soft"}, name));
   if (whole.speech === false) node.append(element("p", {class: "answer"}, chip(null), NO_SPEECH));
   else if (headlines?.[task]) node.append(headline(headlines[task], colours));
@@ -38,10 +38,9 @@ export function verdict({name, whole, headlines}, task, colours, several) {
   else if (values.length) node.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
   if (whole.speech !== false && answer && !headlines?.[task]) node.append(element("p", {class: "soft"}, describeSecond(answer)));
   if (whole.speech !== false && (others.length || values.length)) node.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
-  node.append(...scales(whole.dimensions ?? {}));
-  const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
-  if (words.length) node.append(element("p", {class: "soft"}, "recognized words: ", ...words.map(wordElement)));
-  return node;
+  const words = listWords(whole).filter(({time}) => time === null);  // those with a time are below the waveform
+  if (words.length) node.append(element("p", {class: "soft"}, `recognized words: ${words.map(({word}) => word).join(" ")}`));
+  return element("div", {class: "verdict"}, node, element("div", {}, ...scales(whole.dimensions ?? {})));
 }
 
 // The headline of a long recording, such as "neutral: 70 % of the speech, anger 30 %".
@@ -59,15 +58,15 @@ export function describeTrack({whole, headlines}, task) {
 // The headline of each track for a file, in words.
 export function describeResult({tracks, file, seconds}, task) {
   const answers = tracks.map(track => `${tracks.length > 1 ? `${track.name}: ` : ""}${describeTrack(track, task)}`);
-  const hint = tracks.every(({segments}) => !segments.length) ? " No speech was detected: clear “Only speech” in the settings for a timeline of the whole recording." : "";
+  const hint = tracks.every(({segments}) => !segments.length) ? " No speech was detected: clear “Leave out pauses” in the settings for a timeline of the whole recording." : "";
   return `${file.name}, ${formatTime(seconds, 1)}: ${answers.join("; ")}.${hint}`;
 }
 
 // A file in the list of several: its name as a button, which is passed to onButton, and its answer or problem.
-export function fileEntry({file, tracks, seconds, problem}, task, colours, onButton) {
+export function fileEntry({file, state, tracks, seconds, problem}, task, colours, onButton) {
   const button = element("button", {type: "button"}, file.name);
   onButton(button);
-  const answer = tracks ? describeTrack(tracks[0], task) : problem;
+  const answer = {waiting: "waiting", failed: problem, done: tracks && describeTrack(tracks[0], task)}[state];
   return element("li", {}, button, element("span", {}, answer), ...(tracks ? [ribbon(tracks[0], task, colours, seconds)] : []));
 }
 
@@ -80,21 +79,6 @@ export function ribbon({segments}, task, colours, seconds) {
     row.append(part);
   }
   return row;
-}
-
-// Probability of each class at the playhead, as bars.
-export function bars(tracks, task, colours, time) {
-  return tracks.map(({name, segments}) => {
-    const answer = findSegment(segments, time)?.tasks[task];
-    const list = element("ul", {class: "bars", "aria-label": `${tracks.length > 1 ? `${name}, ` : ""}at ${formatTime(time, 1)}`});
-    for (const [label, colour] of Object.entries(colours)) {
-      const p = answer?.probabilities[label] ?? 0;
-      const fill = element("span", {class: "fill"});
-      Object.assign(fill.style, {width: `${100 * p}%`, background: colour});
-      list.append(element("li", {}, element("span", {}, label), element("span", {class: "track", "aria-hidden": "true"}, fill), element("b", {}, answer ? formatPercent(p) : "–")));
-    }
-    return list;
-  });
 }
 
 const describeSecond = ({top}) => `second: ${top[1].label} ${formatPercent(top[1].probability)}`;
@@ -123,7 +107,8 @@ export function describeDetails({tasks, dimensions = {}}, task) {
   return [...second, ...numbers].join(", ");
 }
 
-const wordElement = ({word, time}) => element("span", time === null ? {} : {title: formatTime(time, 1)}, `${word} `);
+// The words of an answer, without the mark of their end.
+export const listWords = ({words}) => (words ?? []).filter(({word}) => word !== "</s>");
 
 function formatConfidence({label, confidence, probabilities}) {
   if (label) return formatPercent(confidence);
@@ -161,20 +146,12 @@ export function table({name, segments}, task, colours, play) {
   const rows = (labelled ? mergeRuns(segments, task) : segments).map(({start, end, label, likeliest, confidence}) => {
     const numbers = values.map(value => meanValue(segments, value, start, end).toFixed(2));
     const description = labelled ? label ?? `unsure (${likeliest})` : values.map((value, index) => `${value} ${numbers[index]}`).join(", ");
-    const button = element("button", {type: "button", class: "small", "aria-label": `Play from ${formatTime(start, 1)}: ${description}`}, "▶");
-    button.addEventListener("click", () => play(start));
+    const button = element("button", {type: "button", class: "small", "aria-label": `Play from ${formatTime(start, 1)} to ${formatTime(end, 1)}: ${description}`}, "▶");
+    button.addEventListener("click", event => play(start, end, event.shiftKey));
     const answer = labelled ? [element("th", {scope: "row"}, chip(label && colours[label]), description), element("td", {}, formatPercent(confidence))] : [];
     return element("tr", {}, element("td", {}, button), element("td", {}, formatTime(start, 1)), element("td", {}, formatTime(end, 1)),
       ...answer, ...numbers.map(number => element("td", {}, number)));
   });
   const headers = ["", "start", "end", ...(labelled ? [task, "confidence"] : []), ...values].map(text => text ? element("th", {scope: "col"}, text) : element("td"));
   return element("table", {}, element("caption", {}, name), element("thead", {}, element("tr", {}, ...headers)), element("tbody", {}, ...rows));
-}
-
-// The card of a model, from headings and paragraphs of Markdown.
-export function card(markdown) {
-  return markdown.split(/\n{2,}/).filter(text => text.trim()).map(text => {
-    const heading = /^(#+) (.*)$/.exec(text.trim());
-    return heading ? element(heading[1].length > 1 ? "h3" : "h2", {}, heading[2]) : element("p", {}, text.trim());
-  });
 }

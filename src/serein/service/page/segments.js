@@ -48,17 +48,38 @@ export function findSegment(segments, time) {
   return segments.find(({start, end}) => start <= time && time < end);
 }
 
+// The parts of two timelines in which both have an answer: {start, end, isSame}.
+function* overlaps(first, second, task) {
+  const others = mergeRuns(second, task);
+  let next = 0;
+  for (const a of mergeRuns(first, task)) {
+    while (next < others.length && others[next].end <= a.start) next++;
+    for (let place = next; place < others.length && others[place].start < a.end; place++) {
+      const b = others[place];
+      yield {start: Math.max(a.start, b.start), end: Math.min(a.end, b.end), isSame: a.label === b.label};
+    }
+  }
+}
+
 // Share of time in which two timelines have the same label, of the time in which both have an answer.
 export function agreement(first, second, task) {
   let both = 0, same = 0;
-  for (const a of mergeRuns(first, task)) {
-    for (const b of mergeRuns(second, task)) {
-      const shared = Math.max(0, Math.min(a.end, b.end) - Math.max(a.start, b.start));
-      both += shared;
-      if (a.label === b.label) same += shared;
-    }
+  for (const {start, end, isSame} of overlaps(first, second, task)) {
+    both += end - start;
+    if (isSame) same += end - start;
   }
   return both ? same / both : null;
+}
+
+// The parts in which two timelines have different labels; neighbours are joined.
+export function differences(first, second, task) {
+  const found = [];
+  for (const {start, end, isSame} of overlaps(first, second, task)) {
+    if (isSame) continue;
+    if (found.length && start - found.at(-1).end < 0.005) found.at(-1).end = end;
+    else found.push({start, end});
+  }
+  return found;
 }
 
 export function formatTime(seconds, digits = 0) {

@@ -85,3 +85,11 @@ function fft(real, imaginary) {
     }
   }
 }
+
+const CIVIDIS = [[0, 32, 77], [65, 77, 107], [124, 123, 120], [187, 174, 113], [255, 234, 70]];  // Nuñez et al., 2018
+
+// Red, green and blue of a level from -80 to 0 dB.
+export function colourOfLevel(level) {
+  const place = Math.max(0, Math.min(0.9999, (level + 80) / 80)) * (CIVIDIS.length - 1), below = Math.floor(place);
+  return CIVIDIS[below].map((part, channel) => part + (place - below) * (CIVIDIS[below + 1][channel] - part));
+}

@@ -1,6 +1,7 @@
 // Encoding of samples as PCM and WAV, and decoding of audio files.
 
-const DECODE_RATE = 16000;  // Hz
+export const RATE = 16000;  // Hz, of decoded files and of recordings
+const SILENT_SHARE = 0.01;  // power of the mean of channels that cancel, relative to the loudest channel
 
 // Samples in [-1, 1] as 16-bit PCM.
 export function toPCM(samples) {
@@ -12,8 +13,8 @@ export function toPCM(samples) {
   return bytes.buffer;
 }
 
-export function toWAV(chunks, rate, name) {
-  const parts = chunks.map(toPCM);
+// A WAV file of blocks of 16-bit PCM.
+export function toWAV(parts, rate, name) {
   const size = parts.reduce((sum, part) => sum + part.byteLength, 0);
   const head = new DataView(new ArrayBuffer(44));
   const writeText = (offset, text) => [...text].forEach((c, i) => head.setUint8(offset + i, c.charCodeAt(0)));
@@ -32,18 +33,25 @@ export function toWAV(chunks, rate, name) {
   return new File([head.buffer, ...parts], name, {type: "audio/wav"});
 }
 
-// Samples of a file, averaged over channels; null if the browser cannot decode it.
+// Samples of a file as mono at 16 kHz; null if the browser cannot decode it.
 export async function decodeAudio(file) {
   try {
-    const context = new OfflineAudioContext(1, 1, DECODE_RATE);
+    const context = new OfflineAudioContext(1, 1, RATE);
     const buffer = await context.decodeAudioData(await file.arrayBuffer());
-    const count = buffer.numberOfChannels;
-    const samples = buffer.getChannelData(0).slice();
-    for (let channel = 1; channel < count; channel++)
-      buffer.getChannelData(channel).forEach((sample, index) => { samples[index] += sample; });
-    if (count > 1) samples.forEach((sample, index) => { samples[index] = sample / count; });
-    return {samples, rate: DECODE_RATE};
+    const channels = Array.from({length: buffer.numberOfChannels}, (_, channel) => buffer.getChannelData(channel));
+    return {samples: mixChannels(channels), rate: RATE};
   } catch {
     return null;
   }
+}
+
+// The mean of channels; or the loudest one, if they cancel each other.
+export function mixChannels(channels) {
+  if (channels.length < 2) return channels[0].slice();
+  const mean = new Float32Array(channels[0].length);
+  for (const channel of channels) channel.forEach((sample, index) => { mean[index] += sample / channels.length; });
+  const power = samples => samples.reduce((sum, sample) => sum + sample ** 2, 0);
+  const powers = channels.map(power);
+  const loudest = Math.max(...powers);
+  return power(mean) < SILENT_SHARE * loudest ? channels[powers.indexOf(loudest)].slice() : mean;
 }
