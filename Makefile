@@ -3,11 +3,12 @@ PYTHON ?= python3
 TORCH ?= cpu
 COUNT ?= 10000
 SEED ?= 0
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 CPU_BUILDS := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+SITE := $(BIN)/python -m sphinx -W --keep-going -q -c docs/site -d build/doctrees . build/site
 
-.PHONY: install quickstart test test-slow fuzz bench reports screens clean
+.PHONY: install quickstart test test-slow docs notebooks release fuzz bench reports screens clean
 
 install: .venv/core
 quickstart: .venv/core
@@ -18,10 +19,23 @@ test: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SITE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/slow
 	$(BIN)/python -m pytest -m slow
+
+docs: .venv/dev
+	$(SITE)
+
+notebooks: .venv/dev
+	$(BIN)/python tests/run_notebooks.py
+
+release: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/check_release.py dist
 
 fuzz: .venv/dev
 	$(BIN)/python tests/fuzz_audio.py --count $(COUNT) --seed $(SEED)

@@ -1,9 +1,14 @@
-"""Run every example of the README and the docs; a training takes one epoch on 1 s of each file."""
+"""Run every example of the README and the docs; a training takes one epoch on 1 s of each file.
+
+A block that cannot run here has a comment before it: ``<!-- not run: REASON -->``. The options of
+its commands are checked by test_docs_site.py.
+"""
 
 import re
 import runpy
 import shlex
 import sys
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -14,8 +19,10 @@ from serein import cli
 from serein.synthetic import SyntheticConfig, generate
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TUTORIALS = ROOT / "docs" / "learn"
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\$ serein (.*?)(?: +# *(.*))?$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +48,14 @@ def read_examples(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_run(
     page: Path,
-    example_folder: Path,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    monkeypatch.chdir(example_folder)
+    if page.parent == TUTORIALS:  # they begin with nothing
+        monkeypatch.chdir(tmp_path_factory.mktemp("learn"))
+    else:
+        monkeypatch.chdir(request.getfixturevalue("example_folder"))
     if page.name == "ssl.md":
         pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
     for kind, text in read_examples(page):
@@ -54,8 +64,10 @@ def test_examples_run(
             script.write_text(text)
             runpy.run_path(str(script))
             continue
-        for line in re.findall(r"^\$ serein (.*?)(?: #.*)?$", text, re.MULTILINE):
-            assert run_command(shlex.split(line), monkeypatch) == 0, line
+        for line, remark in COMMAND.findall(text):
+            expected = int(remark.removeprefix("status ")) if remark.startswith("status ") else 0
+            words = [one for word in shlex.split(line) for one in glob(word) or [word]]
+            assert run_command(words, monkeypatch) == expected, line
 
 
 def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from serein.audio import Source
 from serein.errors import ConfigError
+from serein.inference import notebook
 from serein.results.inference import RecognizedWord
 
 if TYPE_CHECKING:
@@ -135,6 +136,10 @@ class Segment(Answered):
         """Convert to JSON types; numbers are rounded to six significant digits."""
         return {one.name: round_floats(getattr(self, one.name)) for one in fields(self)}
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return notebook.render_recognition(self)
+
     def to_columns(self) -> dict[str, Any]:
         """Convert the answers to columns of a table.
 
@@ -207,6 +212,10 @@ class Recognition(Answered):
     def __post_init__(self) -> None:
         """Add up the segments of each class."""
         object.__setattr__(self, "shares", compute_shares(self.segments or []))
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return notebook.render_recognition(self)
 
     @property
     def rows(self) -> list[Segment]:

@@ -42,7 +42,7 @@ class Config:
         architecture: the encoder's own configuration, as saved models hold it: the encoder is built
             from it with random weights, and no files are read.
         convolutions: whether its convolutions are trained, too.
-        share: of the learning rate, for the encoder.
+        lr_factor: factor of the learning rate for the encoder.
         hidden: width of the dense layer after it.
         attention: whether each task has one; else its vector is the mean over time.
         dropout: of the dense layer's output.
