@@ -5,8 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from serein.report.progress import PRINT_INTERVAL, FolderProgressBar, format_clock
-from serein.results.evaluation import FolderProgress
+from serein.report.progress import (
+    PRINT_INTERVAL,
+    FolderProgressBar,
+    StepProgress,
+    TrainingProgress,
+    format_clock,
+)
+from serein.results.evaluation import Epoch, FolderProgress
 
 
 def progress(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> FolderProgress:
@@ -47,3 +53,28 @@ def test_terminal_shows_a_bar() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (59.9, "0:59"), (3661, "1:01:01")])
 def test_clock(seconds: float, words: str) -> None:
     assert format_clock(seconds) == words
+
+
+def test_features_are_shown_with_count_and_time_left() -> None:
+    text, now = io.StringIO(), [0.0]
+    with StepProgress(Console(file=text, width=80), lambda: now[0]) as display:
+        for done in range(0, 31):
+            now[0] = float(done)
+            display.update("features logmel", done, 60)
+    assert text.getvalue().splitlines() == [
+        "features logmel: 10 of 60 utterances, left 0:50",
+        "features logmel: 20 of 60 utterances, left 0:40",
+        "features logmel: 30 of 60 utterances, left 0:30",
+    ]
+
+
+def test_a_terminal_shows_features_as_a_bar_before_the_first_epoch() -> None:
+    text = io.StringIO()
+    with TrainingProgress(1, 2, Console(file=text, force_terminal=True, width=120)) as display:
+        display.show_step("features logmel", 3, 8)
+        display.bar.refresh()
+        display.bind("all")(Epoch(epoch=1, loss=0.5, seconds=1.0, scores={}))
+        display.bar.refresh()
+    assert "features logmel" in text.getvalue()
+    assert "3/8" in text.getvalue()
+    assert "fold all epoch 1/2" in text.getvalue()

@@ -140,7 +140,24 @@ def show_progress(plan: Any) -> "Iterator[Callable[..., None]]":
     for line in (f"{head}, in {plan.folder}", *rest):
         screen.print(line, highlight=False, soft_wrap=True, markup=False)
     with TrainingProgress(folds, epochs, screen) as progress:
-        yield progress.update
+        yield progress
+
+
+def check_settings(recipe: str, settings: list[str] | None) -> None:
+    """Check the settings of split and training, before anything large is imported or read.
+
+    Raises:
+        UnknownName: there is no recipe, table or setting of that name.
+        ConfigError: a setting is out of range.
+    """
+    from serein import config, recipes
+    from serein.protocols import SplitConfig
+
+    tables = recipes.load(recipe, settings or [])
+    config.build_config(SplitConfig, tables.protocol, "protocol")
+    from serein.training.config import TrainingConfig
+
+    config.build_config(TrainingConfig, tables.training, "training")
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -20,6 +20,7 @@ from serein.cli.common import (
     TrainingEngineOption,
     TrustOption,
     add_init_setting,
+    check_settings,
     console,
     is_given,
     print_paths,
@@ -148,6 +149,7 @@ def evaluate(
             "--classes restricts the answers of a saved model; give --model, or drop classes of a "
             "recipe with --set tasks.TASK.map"
         )
+    check_settings(str(recipe), set_)
     from serein.evaluation.repeats import evaluate_seeds
 
     run = evaluate_seeds(

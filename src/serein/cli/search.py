@@ -14,6 +14,7 @@ from serein.cli.common import (
     RunsOption,
     SetOption,
     TrainingEngineOption,
+    check_settings,
     console,
     print_paths,
     resolve_jobs,
@@ -54,6 +55,7 @@ def search(
     partial: PartialOption = None,
 ) -> None:
     """Sample settings at random and rank them by validation speakers; resumable and shareable."""
+    check_settings(recipe, set_)
     from serein.evaluation.search import search as run_search
 
     result = run_search(

@@ -17,6 +17,7 @@ from serein.cli.common import (
     SetOption,
     TrainingEngineOption,
     add_init_setting,
+    check_settings,
     console,
     print_paths,
     resolve_corpus,
@@ -50,6 +51,7 @@ def sweep(
     partial: PartialOption = None,
 ) -> None:
     """Evaluate each value of a setting with several seeds, and test for a trend; resumable."""
+    check_settings(recipe, set_)
     from serein.evaluation.sweep import sweep as run_sweep
 
     result = run_sweep(

@@ -14,6 +14,7 @@ from serein.cli.common import (
     SeedOption,
     SetOption,
     add_init_setting,
+    check_settings,
     console,
     count_cores,
     print_stderr,
@@ -49,6 +50,7 @@ def train(
     confidence: Annotated[Path | None, typer.Option("--confidence", hidden=True)] = None,
 ) -> None:
     """Train on everything that the recipe selects, and save the model."""
+    check_settings(recipe, set_)
     from serein.bundle import count_megabytes
     from serein.evaluation.plan import describe_dropped_settings
     from serein.evaluation.train import train as train_model
@@ -101,7 +103,7 @@ def show_epochs(epochs: int) -> "Iterator[Callable[..., None]]":
     from serein.report.progress import TrainingProgress
 
     with TrainingProgress(1, epochs, console(stderr=True)) as progress:
-        yield lambda epoch: progress.update("all", epoch)
+        yield progress.bind("all")
 
 
 def recipes() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from time import perf_counter
@@ -45,6 +46,7 @@ from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
 from serein.system import collect_notes
 from serein.training.checkpoint import TrainingRun
+from serein.training.dataset import UtteranceCallback, ignore_utterance
 from serein.utils import distributed
 from serein.utils.device import precision_warnings
 
@@ -170,8 +172,8 @@ def run_plan(
         start = perf_counter()
         with open_progress(plan) as on_epoch:
             # Frames and transcripts are computed once here; every fold reads them from the cache.
-            for augmentation in (None, *plan.augmentations):
-                plan.load_frames(augmentation)
+            for number, augmentation in enumerate((None, *plan.augmentations)):
+                plan.load_frames(augmentation, _report_frames(plan, number, on_epoch))
             plan.load_asr_transcripts()
             training_runs = engine.run(plan, on_epoch)
         elapsed = None if is_resumed else round(perf_counter() - start, 1)
@@ -179,6 +181,21 @@ def run_plan(
         results = assemble_results(plan, training_runs, engine.provenance | usage)
         io.save_record(results, plan.folder)
     return Run(results, plan.folder, is_new=True)
+
+
+def _report_frames(plan: Plan, number: int, display: object) -> UtteranceCallback:
+    """Return a callback that shows the computation of frames, if the display can show it.
+
+    Args:
+        plan: the plan.
+        number: 0 for the frames of the corpus, else that of an augmented copy.
+        display: what `OpenProgress` opened; it may have ``show_step(what, done, total)``.
+    """
+    show_step = getattr(display, "show_step", None)
+    if show_step is None:
+        return ignore_utterance
+    copy = f", copy {number} of {len(plan.augmentations)}" if number else ""
+    return partial(show_step, f"features {plan.recipe.features['name']}{copy}")
 
 
 @contextmanager

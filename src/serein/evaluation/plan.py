@@ -34,7 +34,14 @@ from serein.records import Corpus, Finding, Fold, LeftOut, Protocol, Recipe, Utt
 from serein.results import io
 from serein.results.evaluation import LabelMapping
 from serein.training.config import TrainingConfig
-from serein.training.dataset import Frames, Subset, extract_frames, standardize_by_group
+from serein.training.dataset import (
+    Frames,
+    Subset,
+    UtteranceCallback,
+    extract_frames,
+    ignore_utterance,
+    standardize_by_group,
+)
 from serein.training.sampling import augment_subset
 from serein.utils.device import Precision, resolve_device, resolve_precision
 
@@ -116,13 +123,18 @@ class Plan:
             return self.classes
         return find_trained_classes(self.corpus, self.recipe, fold, self.classes)
 
-    def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:
+    def load_frames(
+        self,
+        augmentation: OfflineAugmentation | None = None,
+        on_utterance: UtteranceCallback = ignore_utterance,
+    ) -> Frames:
         """Return the frames of the corpus or of an augmented copy, cached if possible."""
         frames = extract_frames(
             self.corpus.utterances,
             self.build_front_end(),
             self.content_hashes,
             augmentation=augmentation,
+            on_utterance=on_utterance,
         )
         if self.statistics != "speaker":
             return frames
@@ -201,8 +213,13 @@ def resolve_recipe(recipe: str | Recipe, settings: Sequence[str] = ()) -> Recipe
         ConfigError: the file is not a recipe, or a setting has a fault.
     """
     if isinstance(recipe, str):
-        return recipes.load(recipe, settings)
-    return recipes.with_settings(recipe, settings) if settings else recipe
+        recipe = recipes.load(recipe, settings)
+    elif settings:
+        recipe = recipes.with_settings(recipe, settings)
+    # Before a corpus is read: what needs no model, front end or label.
+    build_split_config(recipe)
+    config.build_config(TrainingConfig, recipe.training, "training")
+    return recipe
 
 
 def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) -> Plan:

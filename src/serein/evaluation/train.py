@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,7 +47,7 @@ from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Epoch, Results
 from serein.training.config import TrainingConfig
-from serein.training.dataset import Subset, extract_frames
+from serein.training.dataset import Subset, extract_frames, ignore_utterance
 from serein.training.estimator import fit_estimator
 from serein.training.finetune import load_initial_weights
 from serein.training.loop import fit
@@ -242,34 +243,44 @@ def _train_system(
     load_initial_weights(untrained, training.init)
     front_end = untrained.front_end
     augmentations = build_augmentations(recipe, front_end)
-    frames, *copies = (
-        extract_frames(utterances, front_end, data.audio_hashes, augmentation=augmentation)
-        for augmentation in (None, *augmentations)
-    )
-    subset = Subset(
-        tuple(utterance.id for utterance in utterances),
-        frames,
-        untrained.targets(utterances),
-        transcripts.encode_transcripts(untrained, utterances, _load_training_texts(recipe, data)),
-    )
-    spec_augment = system.build_recipe_spec_augment(recipe, front_end)
-    subset = augment_subset(subset, utterances, training, copies, spec_augment)
-    dependencies = [
-        asdict(recipe),
-        list(recipe.tasks),
-        data.fingerprint,
-        [utterance.id for utterance in utterances] if data.filtered.subset else [],
-        seed,
-        device,
-        resolve_precision(training.precision, device),
-        package_versions() | system.collect_packages(recipe),
-        transcripts.hash_referenced_files(recipe),
-        [augmentation.cache_key for augmentation in augmentations],
-    ]
-    checkpoint = _checkpoint_path(output, dependencies)
-    fit_system = fit_estimator if system.is_estimator(recipe) else fit
     display = no_progress if distributed.get_rank() else open_progress
     with display(training.epochs) as on_epoch_end:
+        show_step = getattr(on_epoch_end, "show_step", None)
+        on_utterance = partial(show_step, "features") if show_step else ignore_utterance
+        frames, *copies = (
+            extract_frames(
+                utterances,
+                front_end,
+                data.audio_hashes,
+                augmentation=augmentation,
+                on_utterance=on_utterance,
+            )
+            for augmentation in (None, *augmentations)
+        )
+        subset = Subset(
+            tuple(utterance.id for utterance in utterances),
+            frames,
+            untrained.targets(utterances),
+            transcripts.encode_transcripts(
+                untrained, utterances, _load_training_texts(recipe, data)
+            ),
+        )
+        spec_augment = system.build_recipe_spec_augment(recipe, front_end)
+        subset = augment_subset(subset, utterances, training, copies, spec_augment)
+        dependencies = [
+            asdict(recipe),
+            list(recipe.tasks),
+            data.fingerprint,
+            [utterance.id for utterance in utterances] if data.filtered.subset else [],
+            seed,
+            device,
+            resolve_precision(training.precision, device),
+            package_versions() | system.collect_packages(recipe),
+            transcripts.hash_referenced_files(recipe),
+            [augmentation.cache_key for augmentation in augmentations],
+        ]
+        checkpoint = _checkpoint_path(output, dependencies)
+        fit_system = fit_estimator if system.is_estimator(recipe) else fit
         fit_system(
             untrained,
             subset,

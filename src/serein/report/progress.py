@@ -45,6 +45,46 @@ class ProgressDisplay:
         self.bar.stop()
 
 
+class StepLines:
+    """Bars for work that is done before or between trainings, and plain lines elsewhere."""
+
+    def __init__(
+        self, bar: Progress, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Add to a display.
+
+        Args:
+            bar: of the display.
+            console: to print to.
+            clock: returns seconds.
+        """
+        self.bar, self.console, self.clock = bar, console, clock
+        self.tasks: dict[str, TaskID] = {}
+        self.started_at: dict[str, float] = {}
+        self.printed_at = clock()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show how much of a work is done; after it, its bar disappears.
+
+        Args:
+            what: the work, such as "features logmel".
+            done: finished utterances.
+            total: number of utterances.
+        """
+        now, is_over = self.clock(), done >= total
+        self.started_at.setdefault(what, now)
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what, total=total)
+        self.bar.update(self.tasks[what], completed=done, total=total, visible=not is_over)
+        if self.console.is_terminal or is_over or now - self.printed_at < PRINT_INTERVAL:
+            return
+        self.printed_at = now
+        left = (now - self.started_at[what]) / done * (total - done) if done else None
+        rest = "" if left is None else f", left {format_clock(left)}"
+        line = f"{what}: {done:,} of {total:,} utterances{rest}"
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+
 class TrainingProgress(ProgressDisplay):
     """Progress of trainings, by epochs; use it in a ``with`` block."""
 
@@ -64,6 +104,15 @@ class TrainingProgress(ProgressDisplay):
         self.resumed_epochs = 0
         self.bar = build_bar(console)
         self.task = self.bar.add_task("starting", total=self.total)
+        self.show_step = StepLines(self.bar, console).update
+
+    def __call__(self, fold: str, epoch: Epoch) -> None:
+        """Record that an epoch of a fold has ended."""
+        self.update(fold, epoch)
+
+    def bind(self, fold: str) -> "FoldProgress":
+        """Return the display of a single training, which is called with an epoch alone."""
+        return FoldProgress(self, fold)
 
     def update(self, fold: str, epoch: Epoch) -> None:
         """Record that an epoch of a fold has ended."""
@@ -94,6 +143,24 @@ class TrainingProgress(ProgressDisplay):
         elapsed = time.monotonic() - self.started_at
         per_epoch = elapsed / max(done - self.resumed_epochs, 1)
         return format_clock(per_epoch * (self.total - done))
+
+
+class FoldProgress:
+    """The display of a single training."""
+
+    def __init__(self, progress: TrainingProgress, fold: str) -> None:
+        """Show the training under a name.
+
+        Args:
+            progress: the display.
+            fold: the name.
+        """
+        self.progress, self.fold = progress, fold
+        self.show_step = progress.show_step
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Record that an epoch has ended."""
+        self.progress.update(self.fold, epoch)
 
 
 def build_bar(console: Console) -> Progress:
@@ -170,34 +237,7 @@ class StepProgress(ProgressDisplay):
             console: to print to.
             clock: returns seconds.
         """
-        self.console, self.clock = console, clock
+        self.console = console
         self.bar = build_bar(console)
-        self.tasks: dict[str, TaskID] = {}
-        self.started_at: dict[str, float] = {}
-        self.printed_at = clock()
-
-    def update(self, what: str, done: int, total: int) -> None:
-        """Show how much of a work is done; after it, its bar disappears.
-
-        Args:
-            what: the work, such as "features logmel".
-            done: finished utterances.
-            total: number of utterances.
-        """
-        now = self.clock()
-        self.started_at.setdefault(what, now)
-        if what not in self.tasks:
-            self.tasks[what] = self.bar.add_task(what, total=total)
-        self.bar.update(self.tasks[what], completed=done, total=total)
-        is_over = done >= total
-        self.bar.update(self.tasks[what], visible=not is_over)
-        if self.console.is_terminal or (not is_over and now - self.printed_at < PRINT_INTERVAL):
-            return
-        elapsed = now - self.started_at[what]
-        if is_over and elapsed < PRINT_INTERVAL:
-            return
-        self.printed_at = now
-        left = elapsed / done * (total - done) if done else 0.0
-        rest = f" left {format_clock(left)}" if done and not is_over else ""
-        line = f"{what}: {done:,} of {total:,}{rest}"
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.steps = StepLines(self.bar, console, clock)
+        self.update = self.steps.update
