@@ -71,8 +71,9 @@ class Estimator(Model, Protocol):
     """A model, such as an SVM, that is fitted at once and not trained in epochs.
 
     Its file may have ``USES_COPIES = True`` if ``fit`` uses augmented copies, ``USES_GROUPS`` if it
-    uses the corpora of ``training.balance = "corpus"``, and ``USES_VOTES`` if it uses votes of
-    raters; recipes with such settings are refused otherwise.
+    uses the corpora of ``training.balance = "corpus"``, ``USES_VOTES`` if it uses votes of raters,
+    and ``USES_INIT`` if it starts from a saved model, which its ``start_from`` takes once the
+    weights of the heads are copied. Recipes with such settings are refused otherwise.
     """
 
     def fit(

@@ -15,6 +15,26 @@ from serein.protocols import count_card
 from serein.synthetic import SyntheticConfig, generate
 
 Run = Callable[..., tuple[int, str, str]]
+DISCRIMINANT = """
+[features]
+name = "logmel"
+
+[normalise]
+statistics = "none"
+
+[model]
+name = "lda"
+
+[tasks.emotion]
+scheme = "harmonised"
+
+[training]
+epochs = 1
+
+[protocol]
+name = "leave-one-speaker-out"
+validation = "none"
+"""
 SMALL = [word for setting in SIZES for word in ("--set", setting)]
 
 
@@ -79,6 +99,34 @@ def test_card_includes_the_training_data_of_the_initial_model(
     assert count_card(new.fingerprints) == len(new.file_hashes)
     status, _, err = run("evaluate", "li2019", "--corpus", corpus, "--init", second, *SMALL)
     assert (status, "was trained on 16 utterances" in err) == (1, True)
+
+
+def test_discriminant_keeps_its_statistics_and_learns_a_new_class(
+    run: Run, corpus: str, tmp_path: Path
+) -> None:
+    (tmp_path / "small.toml").write_text(DISCRIMINANT)
+    made = SyntheticConfig(speakers=4, emotions=("anger", "neutral"), sentences=2, seed=1)
+    generate(tmp_path / "other", made)
+    other = f"other={tmp_path / 'other' / 'labels.csv'}"
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    recipe = str(tmp_path / "small.toml")
+    train = ["train", recipe, "--corpus", other, "-o", first, "--set", "model.priors.neutral=4"]
+    assert run(*train)[0] == 0
+    train = ["train", recipe, "--corpus", corpus, "-o", second, "--init", first]
+    assert run(*train, "--set", "model.adaptation_penalty=1e12")[0] == 0
+    old, new = (bundle.load(path).system for path in (first, second))
+    statistics = [system.state_dict()["model.mean_d"] for system in (old, new)]
+    torch.testing.assert_close(*statistics)
+    assert new.classes["emotion"] == ("anger", "boredom")
+    rows = new.heads["emotion"].state_dict()["head.weight"]
+    wanted_d = old.heads["emotion"].state_dict()["head.weight"][0]
+    torch.testing.assert_close(rows, wanted_d.expand(2, -1), rtol=0, atol=1e-6)
+    assert run(*train)[0] == 0
+    learnt = bundle.load(second).system.heads["emotion"].state_dict()["head.weight"]
+    assert float((learnt[0] - learnt[1]).norm()) > 1e-3
+    svm = ["train", "egemaps-svm", "--corpus", corpus, "-o", second, "--init", first]
+    status, _, err = run(*svm)
+    assert (status, "would lose the weights" in err) == (2, True)
 
 
 def test_init_given_twice_is_an_error(run: Run, corpus: str, saved: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from serein.layers.outputs import Examples
 from serein.models.lda import (
     CLIP,
     MIN_DEVIATION,
+    PENALTIES,
     ClassMoments,
     Config,
     Model,
@@ -241,3 +242,76 @@ def test_recipes_may_have_what_the_model_uses() -> None:
         build_training_config(recipes.load("egemaps-svm", ["training.init=serein-light"]))
     with pytest.raises(ConfigError, match="remove \\[augment\\]"):
         check_recipe(recipes.load("egemaps-svm", ["augment.speed=[0.9, 1.1]"]))
+
+
+def adapted(
+    config: Config,
+    saved: Model,
+    head: ClassificationTask,
+    x_nd: Tensor,
+    target_n: Tensor,
+    **more: Any,
+) -> tuple[Model, ClassificationTask, dict[str, float]]:
+    model, task = build(config)
+    model.start_from(saved)
+    task.load_state_dict(head.state_dict())
+    validation = more.get("validation")
+    examples = Examples({"emotion": model.standardize(x_nd)}, {"emotion": target_n})
+    if validation is not None:
+        x_vd, target_v = validation
+        validation = Examples({"emotion": model.standardize(x_vd)}, {"emotion": target_v})
+    return model, task, model.fit(examples, validation, {"emotion": task})
+
+
+def test_adaptation_keeps_the_statistics_and_moves_less_with_a_larger_penalty() -> None:
+    x_nd, target_n, groups = make_data()
+    saved, head = fit(Config(), x_nd, target_n, groups=groups)
+    new_nd, new_n, _ = make_data(1)
+    new_nd[:, 0] = -new_nd[:, 0]
+    distances = []
+    for penalty in (1e-2, 1.0, 100.0, 1e9):
+        model, task, chosen = adapted(
+            Config(adaptation_penalty=penalty), saved, head, new_nd[:30], new_n[:30]
+        )
+        assert chosen == {"emotion": penalty}
+        torch.testing.assert_close(model.mean_d, saved.mean_d)
+        distances.append(float((task.head.weight - head.head.weight).detach().norm()))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 1e-5 < 0.1 < distances[0]
+
+
+def test_adapted_weights_are_the_minimum_of_the_penalized_cross_entropy() -> None:
+    x_nd, target_n, groups = make_data()
+    saved, head = fit(Config(), x_nd, target_n, groups=groups)
+    new_nd, new_n, _ = make_data(1)
+    new_n[:5] = -1
+    model, task, _ = adapted(Config(adaptation_penalty=3.0), saved, head, new_nd[:40], new_n[:40])
+    weight_kd = task.head.weight.detach().clone().requires_grad_()
+    vector_nd, kept = model.standardize(new_nd[:40]), new_n[:40] >= 0
+    logit_nk = vector_nd[kept] @ weight_kd.T + task.head.bias.detach()
+    loss = torch.nn.functional.cross_entropy(logit_nk, new_n[:40][kept], reduction="sum")
+    loss += 3.0 * (weight_kd - head.head.weight.detach()).square().sum()
+    (gradient_kd,) = torch.autograd.grad(loss, weight_kd)
+    assert float(gradient_kd.abs().max()) < 1e-2
+
+
+def test_validation_selects_the_penalty_and_priors_are_those_of_the_new_recipe() -> None:
+    x_nd, target_n, groups = make_data()
+    saved, head = fit(Config(priors={"neutral": 4.0}), x_nd, target_n, groups=groups)
+    bias_k = head.head.bias.detach().clone()
+    same = adapted(Config(adaptation_penalty=1e9), saved, head, x_nd[:0], target_n[:0])[1]
+    expected_k = bias_k - torch.tensor([0.0, np.log(4.0), 0.0])
+    torch.testing.assert_close(same.head.bias.detach(), expected_k.float())
+    swapped_n = torch.where(target_n >= 0, 2 - target_n, target_n)  # anger and sadness change names
+    learnt = adapted(Config(), saved, head, x_nd, swapped_n, validation=(x_nd[::2], swapped_n[::2]))
+    kept = adapted(Config(), saved, head, x_nd, swapped_n, validation=(x_nd[::2], target_n[::2]))
+    assert learnt[2]["emotion"] == min(PENALTIES)
+    assert kept[2]["emotion"] == max(PENALTIES)
+    unchosen = adapted(Config(), saved, head, x_nd, target_n)
+    assert unchosen[2]["emotion"] == PENALTIES[len(PENALTIES) // 2]
+
+
+def test_adaptation_needs_a_model_of_the_same_kind() -> None:
+    model, _ = build(Config())
+    with pytest.raises(ConfigError, match="same kind and size"):
+        model.start_from(Model(Config(), 6, ("emotion",)))

@@ -372,7 +372,7 @@ def build_training_config(recipe: Recipe) -> TrainingConfig:
             f"training.balance = {training.balance!r} samples epochs, and {recipe.model['name']} "
             "is fitted at once; weight classes with tasks.<name>.class_weights = 'balanced' instead"
         )
-    if training.init:
+    if training.init and not system.model_uses(recipe, "USES_INIT"):
         raise ConfigError(
             f"{recipe.model['name']} is fitted at once and would lose the weights of "
             f"{training.init}; start from a model that is trained in epochs, such as "

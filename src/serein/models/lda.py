@@ -24,6 +24,17 @@ The shrinkage is that of Friedman (1989): Regularized Discriminant Analysis. A c
 class, such as read speech that is all neutral, says nothing about the difference of classes: it has
 no part in the means, and its mean counts in C with ``single_class_weight``.
 
+A model that starts from a saved one (``training.init``) keeps its statistics, and the weights w of
+each task are adapted to the new utterances: those that minimize
+
+    sum_n v_n ce(w x_n + b, y_n) + adaptation_penalty |w - w_saved|^2,
+
+the cross-entropy with a Gaussian prior about the saved weights (maximum a posteriori; Chelba &
+Acero 2004 adapt maximum entropy models so). The less there is to learn from, the less they change.
+Without a given penalty, the one of ``PENALTIES`` with the least cross-entropy on the validation
+subset is taken, or without such a subset the middle one. A class that the saved model lacks starts
+from the mean of those that it has.
+
 If a task trains on votes, an utterance counts by the share of the raters who gave its own label:
 one that nobody took for what it was meant to be does not count.
 
@@ -38,6 +49,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
@@ -52,6 +64,12 @@ USES_GROUPS = True
 """Whether ``fit`` uses the corpora of ``training.balance = "corpus"``."""
 USES_VOTES = True
 """Whether ``fit`` uses votes."""
+USES_INIT = True
+"""Whether ``fit`` starts from the statistics and heads of a saved model."""
+PENALTIES = (100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+"""Penalties of an adaptation among which the validation subset selects."""
+ADAPTATION_STEPS = 100
+"""Most steps of the minimization; it ends earlier where nothing changes."""
 CLIP = 5.0
 """Largest standardized value; deviations from the mean."""
 MIN_DEVIATION = 1e-3
@@ -72,6 +90,7 @@ class Config:
         shrinkage: towards equal variances without correlation.
         priors: how frequent a class is, by its name, relative to the others' 1; 0.25 makes an
             answer of this class four times less likely.
+        adaptation_penalty: of the distance from a saved model's weights; 0 is selected.
     """
 
     corpus_weight: Weight = 10.0
@@ -79,6 +98,7 @@ class Config:
     augmentation_weight: Weight = 3.0
     shrinkage: Annotated[float, Gt(0), Le(1)] = 0.4
     priors: dict[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
+    adaptation_penalty: Weight = 0.0
 
 
 class Model(nn.Module):
@@ -98,6 +118,7 @@ class Model(nn.Module):
         """
         super().__init__()
         self.config, self.tasks, self.width = config, tuple(tasks), width
+        self.saved_priors: dict[str, float] = {}
         self.register_buffer("mean_d", torch.zeros(width))
         self.register_buffer("deviation_d", torch.ones(width))
         self.register_buffer("limit", torch.tensor(math.inf))  # nothing is clipped before the fit
@@ -125,30 +146,81 @@ class Model(nn.Module):
             tasks: classification tasks by name.
 
         Returns:
-            Nothing: no setting is selected.
+            For each task that is adapted, the penalty; otherwise nothing is selected.
 
         Raises:
             ConfigError: a task has no classes, or a prior is of a class that no task has.
         """
         self._check_priors(tasks)
+        if self.is_fitted:
+            return {
+                name: self._adapt(name, task, train, validation) for name, task in tasks.items()
+            }
         every = [vectors[self.tasks[0]] for vectors in (train.vectors, *train.copies)]
         self._fit_statistics(every)
         views = [self.standardize(x_nd) for x_nd in every]
         for name, task in tasks.items():
-            if not isinstance(task, ClassificationTask):
-                raise ConfigError(
-                    f"the model lda is a classifier; task {name} has no classes: use another model"
-                )
+            task = _require_classes(name, task)
             groups = train.groups or [""] * len(views[0])
             weight_n = compute_vote_weights(train.targets[name], train.votes.get(name))
             moments = ClassMoments(views, train.targets[name], weight_n, groups)
             weight_kd, bias_k = moments.fit_discriminant(len(task.classes), self.config)
-            priors = [self.config.priors.get(own, 1.0) for own in task.classes]
-            bias_k += torch.tensor(priors, dtype=torch.float64).log()
+            bias_k += compute_log_priors(task.classes, self.config.priors)
             with torch.no_grad():
                 task.head.weight.copy_(weight_kd)
                 task.head.bias.copy_(bias_k)
         return {}
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the statistics are those of a training subset."""
+        return bool(self.limit.isfinite())
+
+    def start_from(self, saved: nn.Module) -> None:
+        """Take the statistics of a saved model of the same kind.
+
+        Raises:
+            ConfigError: its vectors have another width.
+        """
+        if not isinstance(saved, Model) or saved.width != self.width:
+            raise ConfigError(
+                f"the model lda of {self.width} values starts from one of the same kind and size"
+            )
+        for name, value in saved.named_buffers():
+            self.get_buffer(name).copy_(value)
+        self.saved_priors = saved.config.priors
+
+    def _adapt(
+        self, name: str, task: nn.Module, train: Examples, validation: Examples | None
+    ) -> float:
+        """Adapt the head of a task to new utterances, and return the penalty."""
+        task = _require_classes(name, task)
+        head = task.head
+        x_nd = torch.cat([vectors[name] for vectors in (train.vectors, *train.copies)])
+        target_n = train.targets[name]
+        weight_n = compute_vote_weights(target_n, train.votes.get(name))
+        weight_n = (weight_n * (target_n >= 0)).float().repeat(1 + len(train.copies))
+        weight_n = weight_n / (1 + len(train.copies))
+        target_n = target_n.clamp(min=0).repeat(1 + len(train.copies))
+        bias_k = head.bias.detach() - compute_log_priors(task.classes, self.saved_priors).float()
+        start = head.weight.detach().clone(), bias_k
+        has_labels = validation is not None and bool((validation.targets[name] >= 0).any())
+        penalties = [self.config.adaptation_penalty]
+        if not self.config.adaptation_penalty:
+            penalties = list(PENALTIES) if has_labels else [PENALTIES[len(PENALTIES) // 2]]
+        best = (math.inf, penalties[0], start)
+        for penalty in penalties:
+            weights = adapt_weights(start, x_nd, target_n, weight_n, penalty)
+            loss = 0.0
+            if validation is not None and has_labels:
+                logit_nk = F.linear(validation.vectors[name], *weights)
+                loss = float(F.cross_entropy(logit_nk, validation.targets[name], ignore_index=-1))
+            if loss < best[0]:
+                best = loss, penalty, weights
+        with torch.no_grad():
+            head.weight.copy_(best[2][0])
+            head.bias.copy_(best[2][1] + compute_log_priors(task.classes, self.config.priors))
+        return best[1]
 
     def _check_priors(self, tasks: Mapping[str, nn.Module]) -> None:
         known = {name for task in tasks.values() for name in getattr(task, "classes", ())}
@@ -167,6 +239,55 @@ class Model(nn.Module):
     def to_onnx_module(self) -> "Model":
         """Return the model itself: ONNX has all its operations."""
         return self
+
+
+def _require_classes(name: str, task: nn.Module) -> ClassificationTask:
+    if not isinstance(task, ClassificationTask):
+        raise ConfigError(
+            f"the model lda is a classifier; task {name} has no classes: use another model"
+        )
+    return task
+
+
+def compute_log_priors(classes: Sequence[str], priors: Mapping[str, float]) -> Tensor:
+    """Return the logarithm of each class's prior (K,), relative to that of classes without one."""
+    return torch.tensor([math.log(priors.get(name, 1.0)) for name in classes]).double()
+
+
+@torch.enable_grad()
+def adapt_weights(
+    start: tuple[Tensor, Tensor],
+    x_nd: Tensor,
+    target_n: Tensor,
+    weight_n: Tensor,
+    penalty: float,
+) -> tuple[Tensor, Tensor]:
+    """Return weights (K, D) and biases (K,) that fit utterances and are near given ones.
+
+    Args:
+        start: weights and biases to be near; a distance of the biases costs nothing.
+        x_nd: vectors.
+        target_n: classes.
+        weight_n: weights of the utterances.
+        penalty: of the squared distance from the given weights.
+    """
+    change_kd = torch.zeros_like(start[0], requires_grad=True)
+    bias_k = start[1].clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [change_kd, bias_k], max_iter=ADAPTATION_STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def compute_loss() -> Tensor:
+        optimizer.zero_grad()
+        logit_nk = x_nd @ (start[0] + change_kd).T + bias_k
+        loss = (F.cross_entropy(logit_nk, target_n, reduction="none") * weight_n).sum()
+        loss = loss + penalty * change_kd.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    if float(weight_n.sum()):
+        optimizer.step(compute_loss)  # type: ignore[no-untyped-call]
+    return (start[0] + change_kd).detach(), bias_k.detach()
 
 
 def compute_vote_weights(target_n: Tensor, votes_nk: Tensor | None) -> Tensor:

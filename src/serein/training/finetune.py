@@ -16,7 +16,9 @@ def load_initial_weights(system: System, init: str) -> list[str]:
 
     Weights of the same name and shape are copied. If classes or words differ, only the rows of
     common ones are copied: the system can have new classes and keep what was learnt of old ones.
-    Normalisation statistics are not copied but fitted on the training subset.
+    Normalisation statistics are not copied but fitted on the training subset; an estimator with
+    ``start_from`` takes those of the saved model, and its new classes start from the mean of the
+    common ones.
 
     Args:
         system: with random weights; changed in place.
@@ -47,7 +49,20 @@ def load_initial_weights(system: System, init: str) -> list[str]:
             f"{init} has no weight in common with this recipe: its model is "
             f"{saved.recipe.model['name']}, the recipe's is {system.recipe.model['name']}"
         )
+    if callable(start_from := getattr(system.model, "start_from", None)):
+        start_from(saved.model)
+        _average_new_classes(system, saved)
     return copied
+
+
+def _average_new_classes(system: System, saved: System) -> None:
+    """Set the rows of classes that the saved model lacks to the mean of the common ones."""
+    for task, head in system.heads.items():
+        is_common = torch.tensor([c in saved.classes.get(task, ()) for c in system.classes[task]])
+        for name, weight in head.named_parameters():
+            if name in ("head.weight", "head.bias") and is_common.any():
+                with torch.no_grad():
+                    weight[~is_common] = weight[is_common].mean(dim=0)
 
 
 def _copy_weight(
