@@ -12,7 +12,8 @@ FOLDER holds the repositories, checked out as below:
 | `kerstin` | rhasspy/dataset-voice-kerstin f7312713 | CC0 | read speech, German |
 | `nathalie` | rhasspy/dataset-voice-nathalie 3b3e91f3 | CC0 | read speech, Dutch |
 
-FOLDER/calm.csv gets at most six seconds of each recording, and of the larger sources every n-th.
+FOLDER/calm.csv gets at most six seconds of each recording, and of the larger sources every n-th. Its
+column ``corpus`` is the repository: each of them is a corpus of its own for ``training.balance``.
 FOLDER/librispeech-other.csv gets the 100 recordings of `test-other`, which are only scored.
 """  # noqa: E501
 
@@ -25,7 +26,7 @@ from pathlib import Path
 import soundfile
 
 MAX_SECONDS, MIN_SECONDS = 6.0, 0.8
-COLUMNS = ("path", "start", "end", "speaker", "emotion")
+COLUMNS = ("path", "start", "end", "speaker", "emotion", "corpus")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ SCORING = (Source("resemblyzer/audio_data/librispeech_test-other", "**/*.flac", 
 TABLES = {"calm.csv": TRAINING, "librispeech-other.csv": SCORING}
 
 
-def list_rows(root: Path, source: Source) -> Iterator[tuple[str, float, float, str, str]]:
+def list_rows(root: Path, source: Source) -> Iterator[tuple[str, int, float, str, str, str]]:
     """Yield a row for each recording of a source that is long enough."""
     files = sorted((root / source.folder).glob(source.pattern))
     for file in files[:: source.step]:
@@ -65,7 +66,8 @@ def list_rows(root: Path, source: Source) -> Iterator[tuple[str, float, float, s
         if seconds >= MIN_SECONDS:
             speaker = source.speaker or f"ls{file.name.split('-')[0]}"
             end = round(min(seconds, MAX_SECONDS), 3)
-            yield file.relative_to(root).as_posix(), 0.0, end, speaker, "neutral"
+            corpus = source.folder.split("/")[0]
+            yield file.relative_to(root).as_posix(), 0, end, speaker, "neutral", corpus
 
 
 def write_tables(root: Path) -> list[Path]:
