@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from builders.websocket_client import host_service, stream_pcm, to_pcm
 
 from serein.bundle import Bundle, Card, ConfidenceCalibration, save
 from serein.errors import ConfigError, UnknownName
+from serein.evaluation.score_saved import score_model
 from serein.inference.recognizer import Recognizer
-from serein.labels.class_sets import renormalize, resolve_class_set
+from serein.labels.class_sets import find_prior_factors, renormalize, resolve_class_set
 from serein.records import Corpus
 
 RATE = 16_000
@@ -98,6 +100,39 @@ def test_unknown_and_single_classes_are_refused(
 def test_model_of_numbers_has_no_class_set() -> None:
     with pytest.raises(ConfigError, match=r"all tasks of the model \(arousal\) predict numbers"):
         resolve_class_set(PAIR, {"arousal": ()})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_priors_of_the_recipe_have_no_part_in_a_class_set(temperature: float) -> None:
+    priors = {"neutral": 3.0, "fear": 0.25}
+    classes = ("anger", "fear", "neutral")
+    logit_k = np.array([0.3, 0.1, -0.4])
+    with_priors_k = (logit_k + np.log([1.0, 0.25, 3.0])) / temperature
+    prior_k = find_prior_factors({"name": "lda", "priors": priors}, classes, temperature)
+    got = renormalize(np.exp(with_priors_k)[None] / np.exp(with_priors_k).sum(), [0, 2], prior_k)
+    wanted_k = np.exp(logit_k[[0, 2]] / temperature)
+    np.testing.assert_allclose(got[0], wanted_k / wanted_k.sum())
+    assert find_prior_factors({"name": "svm"}, classes) == [1.0, 1.0, 1.0]
+
+
+def test_recognition_and_evaluation_remove_the_same_priors(corpus: Corpus) -> None:
+    system = small_system("features.pad=false").eval()
+    saved = Bundle(system, Card(name="small"), {"emotion": ConfidenceCalibration(1.7, 0.3, "x")})
+    table = {**system.recipe.model, "priors": {"neutral": 30.0}}
+    plain = Recognizer(saved, answer_nonspeech=True, classes=("anger", "neutral"))(noise(1.0))
+    system.recipe = replace(system.recipe, model=table)
+    with_priors = Recognizer(saved, answer_nonspeech=True, classes=("anger", "neutral"))(noise(1.0))
+    before, after = (
+        answer.tasks["emotion"].probabilities["neutral"] for answer in (plain, with_priors)
+    )
+    factor = 30.0 ** (-1 / 1.7)
+    assert after == pytest.approx(before * factor / (before * factor + 1 - before), abs=1e-6)
+    results = score_model(saved, corpus, classes=("anger", "neutral"))
+    position = system.classes["emotion"].index("neutral")
+    for item in results.predictions:
+        own, forced = (item.selections[name]["emotion"] for name in ("model", "forced"))
+        odds = own[position] / own[system.classes["emotion"].index("anger")] * factor
+        assert forced[position] == pytest.approx(odds / (1 + odds), abs=1e-6)
 
 
 def test_probabilities_of_zero_stay_finite() -> None:

@@ -38,6 +38,7 @@ def add_forced_answers(
     predictions: Sequence[Prediction],
     class_set: Mapping[str, Sequence[str]],
     classes: Mapping[str, Sequence[str]],
+    priors: Mapping[str, Sequence[float]],
 ) -> list[Prediction]:
     """Add the answers within a class set to predictions; other classes have probability 0.
 
@@ -45,13 +46,15 @@ def add_forced_answers(
         predictions: with the answers of the model as it is.
         class_set: for each restricted task, its classes.
         classes: of each task of the model.
+        priors: for each restricted task, what the priors of the model multiply the probability of
+            each of its classes with.
     """
     if not predictions:
         return []
     outputs = {task: [p.selections[MODEL][task] for p in predictions] for task in classes}
     for task, selected in class_set.items():
         columns = find_columns(selected, classes[task])
-        rows = renormalize(outputs[task], columns).tolist()
+        rows = renormalize(outputs[task], columns, priors[task]).tolist()
         outputs[task] = [_spread(row, columns, len(classes[task])) for row in rows]
     return [
         replace(

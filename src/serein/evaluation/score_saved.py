@@ -33,7 +33,7 @@ from serein.evaluation.utterance_filter import describe_left_out, select_for_tra
 from serein.evaluation.votes import add_votes, score_votes
 from serein.interfaces import FrontEnd
 from serein.labels import harmonize_emotion
-from serein.labels.class_sets import ClassSet, resolve_class_set
+from serein.labels.class_sets import ClassSet, find_prior_factors, resolve_class_set
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
 from serein.metrics.scoring import Scores
 from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
@@ -136,7 +136,13 @@ def score_model(
     }
     shared = class_set or find_shared_classes(predictions, system.classes)
     if shared:
-        predictions = add_forced_answers(predictions, shared, system.classes)
+        priors = {
+            task: find_prior_factors(
+                system.recipe.model, system.classes[task], system.temperatures.get(task, 1.0)
+            )
+            for task in shared
+        }
+        predictions = add_forced_answers(predictions, shared, system.classes, priors)
     baselines = scores.score_baselines(predictions, {MODEL: constants}, scored_classes)
     held_out_tasks = held_out_shares(recipe)
     warnings += describe_unlabelled(predictions, held_out_tasks)

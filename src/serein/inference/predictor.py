@@ -43,7 +43,13 @@ from serein.inference.words import (
     encode_words,
     read_words,
 )
-from serein.labels.class_sets import ClassSet, find_columns, renormalize, resolve_class_set
+from serein.labels.class_sets import (
+    ClassSet,
+    find_columns,
+    find_prior_factors,
+    renormalize,
+    resolve_class_set,
+)
 from serein.labels.vocabulary import END
 from serein.layers.attention import AttentionWeights
 from serein.layers.outputs import ASR_ATTENTION, WORD_ATTENTION
@@ -351,7 +357,10 @@ class Predictor:
         """Restrict (B, K) probabilities of a task; those of other tasks stay as they are."""
         if task not in self.class_set:
             return np.asarray(p_bk, float)
-        return renormalize(p_bk, find_columns(self.class_set[task], self.system.classes[task]))
+        classes = self.system.classes[task]
+        temperature = self.system.temperatures.get(task, 1.0)
+        prior_k = find_prior_factors(self.system.recipe.model, classes, temperature)
+        return renormalize(p_bk, find_columns(self.class_set[task], classes), prior_k)
 
     def detect_speech(self, windows: Sequence[Samples]) -> list[bool]:
         """Return for each window whether its prediction counts: whether it contains speech."""

@@ -1,10 +1,13 @@
 """Class sets: the answers of a model restricted to some of its classes.
 
-Probabilities of the classes of a set are divided by their sum. This equals a softmax over the
-logits of the set alone. B = rows, K = classes of a task.
+The priors of the model's recipe are removed from the probabilities of a set's classes, which are
+then divided by their sum: a softmax over the logits of the set alone, with equal priors.
+
+B = rows, K = classes of a task.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,21 +79,50 @@ def find_columns(selected: Sequence[str], classes: Sequence[str]) -> list[int]:
     return [classes.index(name) for name in selected]
 
 
-def renormalize(p_bk: ArrayLike, columns: Sequence[int]) -> NDArray[np.float64]:
-    """Select classes, and divide their probabilities by the sum.
+def find_prior_factors(
+    settings: Mapping[str, Any], classes: Sequence[str], temperature: float = 1.0
+) -> list[float]:
+    """Return what the priors of a model's recipe multiply the probability of each class with.
+
+    >>> find_prior_factors({"name": "lda", "priors": {"fear": 0.25}}, ("anger", "fear"), 2.0)
+    [1.0, 0.5]
+
+    Args:
+        settings: of the recipe's model, with ``priors`` or without.
+        classes: K classes of a task.
+        temperature: divisor of the task's logits, to which the priors were added before.
+    """
+    priors = settings.get("priors")
+    if not isinstance(priors, Mapping):
+        return [1.0] * len(classes)
+    return [float(priors.get(name, 1.0)) ** (1 / temperature) for name in classes]
+
+
+def renormalize(
+    p_bk: ArrayLike, columns: Sequence[int], prior_k: Sequence[float] | None = None
+) -> NDArray[np.float64]:
+    """Select classes, remove their priors, and divide their probabilities by the sum.
+
+    A class set says what is possible; how frequent each class is, is then unknown, so that the
+    classes of a set are equally frequent.
 
     >>> renormalize([[0.2, 0.5, 0.3]], [0, 2])
     array([[0.4, 0.6]])
+    >>> renormalize([[0.2, 0.5, 0.3]], [0, 2], [1.0, 0.25, 3.0]).round(2)
+    array([[0.67, 0.33]])
 
     Args:
         p_bk: (B, K) probabilities.
         columns: positions of the selected classes.
+        prior_k: what the priors multiplied the probabilities with (`find_prior_factors`).
 
     Returns:
         (B, len(columns)) probabilities; equal ones in a row where all selected classes have
         probability 0.
     """
     selected_bk = np.asarray(p_bk, float)[:, list(columns)]
+    if prior_k is not None:
+        selected_bk = selected_bk / np.asarray(prior_k, float)[list(columns)]
     total_b = selected_bk.sum(axis=1, keepdims=True)
     selected_bk = np.where(total_b > 0, selected_bk, 1.0)
     return selected_bk / selected_bk.sum(axis=1, keepdims=True)
