@@ -109,18 +109,16 @@ def _screenshot(page: Any, path: Path, *, whole: bool = False) -> None:
 def main(folder: Path, what: str = "") -> None:
     """Take all screenshots, or those of "page" or "documents"."""
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as place, open_browser() as chromium:
-        if what in ("", "documents"):
-            take_document_screenshots(chromium, Path(place), folder)
-        if what == "documents":
-            return
-        recording, second = write_speech(Path(place)), train_model(Path(place))
-        options = ["--model", "li2019-emodb", "--model", str(second), "--confidence", "0.45"]
-        with (
-            ServeProcess(Path(place), *options) as served,
-            open_browser(recording.with_suffix(".wav")) as chromium,
-        ):
-            take_screenshots(chromium, served.url, recording, folder)
+    with TemporaryDirectory() as place:
+        recording = write_speech(Path(place))
+        with open_browser(recording.with_suffix(".wav")) as chromium:
+            if what in ("", "documents"):
+                take_document_screenshots(chromium, Path(place), folder)
+            if what in ("", "page"):
+                second = str(train_model(Path(place)))
+                options = ["--model", "li2019-emodb", "--model", second, "--confidence", "0.45"]
+                with ServeProcess(Path(place), *options) as served:
+                    take_screenshots(chromium, served.url, recording, folder)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ async function streamTracks(file, sound, signal) {
     drawn = performance.now();
     const done = Math.min(...tracks.map(({processed = 0}) => processed));
     setStatus(`Processing ${file.name}: ${formatTime(done)} of ${formatTime(seconds)} …`);
-    if ($("result").hidden) showResult({isFinal: false});
+    if ($("result").hidden) showResult();
     else showTimeline();
   };
   return Promise.all(models.map(async (model, index) => {

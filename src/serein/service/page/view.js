@@ -41,8 +41,8 @@ export function hideResult() {
 }
 
 // Shows the tracks of `state`; without a headline while a long recording is still being processed.
-export function showResult({isFinal = true} = {}) {
-  const {tracks, file} = state, colours = classColours();
+export function showResult() {
+  const {tracks, file} = state, colours = classColours(), isFinal = tracks.every(({isPending}) => !isPending);
   $("result").hidden = false;
   $("takeaway").hidden = !isFinal;
   document.body.classList.add("answered");

@@ -21,7 +21,7 @@ export function placeWords(box, figure, words, seconds, play) {
     ends[lane] = left + width;
     const next = words[index + 1]?.time ?? seconds, start = Math.max(0, time - 0.3);
     const button = element("button", {type: "button", class: "word", title: formatTime(time, 1)}, word);
-    Object.assign(button.style, {left: `${left}px`, top: `${lane * LANE}px`});
+    Object.assign(button.style, {left: `${left}px`, top: `${lane * LANE}px`, width: `${width}px`});
     button.addEventListener("click", event => play(start, Math.max(start + 0.3, next), event.shiftKey));
     buttons.push(button);
   });

@@ -53,11 +53,13 @@ export class Zoom {
     this.show(fixed - (fixed - from) * factor, fixed + (to - fixed) * factor);
   }
 
-  // Turns a page when the playhead leaves the visible part.
+  // Turns a page when the playhead leaves the visible part, unless it was left behind by scrolling.
   follow(time) {
+    const [from, to] = this.range, length = to - from, previous = this.time;
     this.time = time;
-    const [from, to] = this.range, length = to - from;
     if (this.isWhole() || (from <= time && time <= to)) return;
+    const isLeftBehind = (previous < from || previous > to) && Math.abs(time - previous) < 0.5;
+    if (isLeftBehind) return;
     this.show(time - 0.1 * length, time + 0.9 * length);
   }
 
