@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from builders.csv_tables import write_csv, write_recordings
 
+from serein import corpora
 from serein.corpora import table
 from serein.errors import CorpusError
 from serein.records import ATTRIBUTES, Utterance
@@ -186,3 +187,66 @@ def test_missing_table(tmp_path: Path) -> None:
 
 
 # By name
+
+
+# Names of columns, missing files
+
+
+def test_usual_names_of_columns_are_known(folder: Path) -> None:
+    path = write_csv(
+        folder,
+        "file_id,audio_path,Speaker_ID,sex,normalized_text,locale,emotion\n"
+        "u1,a.wav,007,F,good morning,en,joy\nu2,c.wav,008,m,good night,en,fear\n",
+    )
+    first, second = table.read(path)
+    assert (first.id, first.speaker, first.gender) == ("u1", "007", "female")
+    assert (first.text, first.language, first.labels) == ("good morning", "en", {"emotion": "joy"})
+    assert second.path == folder / "c.wav"
+
+
+def test_a_known_name_goes_before_an_alias(folder: Path) -> None:
+    path = write_csv(folder, "file,speaker,speaker_id,emotion\na.wav,ann,7,joy\nc.wav,bob,8,fear\n")
+    first, _ = table.read(path)
+    assert first.speaker == "ann"
+    assert first.labels == {"emotion": "joy", "speaker_id": "7"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "text", "labels"),
+    [(("it is late", "who"), "it is late", {}), (("a01", "b02"), None, {"sentence": "a01"})],
+)
+def test_sentence_is_the_text_if_it_has_words(
+    folder: Path, cells: tuple[str, str], text: str | None, labels: dict[str, str]
+) -> None:
+    path = write_csv(folder, f"file,sentence\na.wav,{cells[0]}\nc.wav,{cells[1]}\n")
+    first, _ = table.read(path)
+    assert (first.text, first.labels) == (text, labels)
+
+
+def test_partial_leaves_out_missing_files_and_lists_them(folder: Path) -> None:
+    path = write_csv(folder, "file,emotion\na.wav,joy\nnone.wav,fear\nc.wav,fear\n")
+    with pytest.raises(CorpusError, match=r"row 3: .*none\.wav does not exist.*--partial"):
+        corpora.load(f"mine={path}")
+    corpus = corpora.load(f"mine={path}", partial=True)
+    assert [one.id for one in corpus.utterances] == ["a.wav", "c.wav"]
+    assert corpus.notes == ("1 of 3 rows left out, whose files do not exist: none.wav",)
+    (folder / "none.wav").write_bytes((folder / "a.wav").read_bytes())
+    assert corpora.load(f"mine={path}").notes == ()
+    empty = write_csv(folder, "file,emotion\nx.wav,joy\ny.wav,fear\n", "empty.csv")
+    with pytest.raises(CorpusError, match="none of 2 recordings exists"):
+        corpora.load(f"mine={empty}", partial=True)
+
+
+def test_a_data_frame_is_a_corpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(folder)
+    rows = {"file": ["c.wav", "a.wav"], "speaker": [3, None], "Arousal": [2.5, float("nan")]}
+    corpus = corpora.from_frame(pandas.DataFrame(rows), "calls")
+    assert corpus.name == "calls"
+    assert [one.id for one in corpus.utterances] == ["a.wav", "c.wav"]
+    assert [one.labels for one in corpus.utterances] == [{}, {"arousal": 2.5}]
+    by_file = pandas.DataFrame(rows).set_index("file")
+    assert corpora.from_frame(by_file).utterances == corpus.utterances
+    assert corpora.from_frame(by_file).name == "table"
+    with pytest.raises(CorpusError, match="the data frame has no rows"):
+        corpora.from_frame(pandas.DataFrame({"file": []}))

@@ -76,10 +76,24 @@ def check(
     console().print(report_table(report))
     if report.incomplete_reason:
         print(f"incomplete: {report.incomplete_reason}")
+    _print_content(corpus)
     _print_agreement(corpus)
     _print_nuisance(corpus)
     if not report.is_intact:
         raise typer.Exit(1)
+
+
+def _print_content(name: str) -> None:
+    """Print classes, speakers, durations and rates of a corpus, and what looks like a slip."""
+    from serein import corpora as readers
+    from serein.corpora._summary import summarize
+    from serein.errors import SereinError
+
+    try:
+        for line in summarize(readers.load(name, partial=True).utterances):
+            print(line)
+    except SereinError as error:
+        print(f"content: not described; {error}")
 
 
 def _print_agreement(name: str) -> None:

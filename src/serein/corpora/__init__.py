@@ -9,6 +9,7 @@ by a specification:
     emodb                   the corpus at its saved location
     emodb=~/data/EMO-DB     the corpus at this path
     mine=labels.csv         a table of the user's own (.csv, .tsv, .jsonl, .parquet)
+    mine=clips              a folder of the user's own with a subfolder for each class
     my_lab.podcast=DATA     a reader of the user's own, in ``my_lab/podcast.py``
 """
 
@@ -172,8 +173,16 @@ def _find_reader(name: str, path: Path | None) -> ModuleType:
             return registry.load_module("corpora", "table")
         if is_module and "." in name:
             raise
+        folders = registry.load_module("corpora", "label_folders")
+        if name and path is not None and folders.has_layout(path):
+            return folders
         known = {*registry.list_names("corpora"), *saved_paths()}
         hint = "A table of your own needs a name: `--corpus mine=labels.csv`."
+        if path is not None and path.is_dir():
+            hint = (
+                f"{path} is a folder without a subfolder for each class; a folder of another "
+                "layout needs a table of its recordings: `--corpus mine=labels.csv`."
+            )
         raise UnknownName("corpus", name, known, hint) from error
     if not callable(getattr(module, "read", None)):
         raise CorpusError(

@@ -12,6 +12,9 @@ Column names are converted to lower case. The columns are:
 - ``id``; else the path as written, with start and end if the table has them.
 - ``speaker``, ``session``, ``dialogue``, ``language``, ``text``; ``gender`` as f, female, woman,
   m, male or man; ``start`` and ``end`` in seconds, or as ``00:02.5`` or ``0 days 00:00:02.5``.
+- other usual names of these, if a table has none of the above: ``file_id``, ``speaker_id``,
+  ``sex``, ``transcript``, ``normalized_text`` and more (``ALIASES``). ``sentence`` is the text if
+  it has words, and a label if it has codes such as a01.
 - any other column is a label of that name. It is numeric if every value is a number and at least
   one has a decimal point, or if it is called arousal, valence or dominance. Otherwise it is text:
   the class codes 1, 2, 3 are text, and so is speaker 03.
@@ -48,7 +51,23 @@ ABOUT = CorpusInfo(
     licence="yours",
     home="",
 )
-PATH_COLUMNS = ("path", "file", "filename", "filepath", "audio", "wav", "clip")
+PATH_COLUMNS = (
+    *("path", "file", "filename", "filepath", "audio", "wav", "clip"),
+    *("file_path", "file_name", "audio_path", "audio_file", "wav_path", "wav_file"),
+)
+ALIASES = {
+    "id": ("file_id", "utterance_id", "utt_id", "segment_id", "clip_id"),
+    "speaker": ("speaker_id", "speakerid", "spk", "spk_id", "client_id", "actor_id"),
+    "gender": ("sex",),
+    "language": ("lang", "locale"),
+    "text": ("transcript", "transcription", "normalized_text", "sentence"),
+    "start": ("start_time", "start_seconds"),
+    "end": ("end_time", "end_seconds"),
+    "session": ("session_id",),
+    "dialogue": ("dialogue_id", "dialog", "dialog_id"),
+}
+"""Other names of known columns, in the order in which they are looked for."""
+MAX_EXAMPLES = 5
 LISTING_THRESHOLD = 20
 """Number of recordings in a folder from which on the folder is listed instead of testing each."""
 RESERVED_COLUMNS = {"id", "start", "end", *ATTRIBUTES} - {"corpus"}
@@ -67,13 +86,33 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read(path: Path) -> list[Utterance]:
+def read(path: Path, *, partial: bool = False) -> list[Utterance]:
     """Read a table, in order of ids.
+
+    Args:
+        path: of the table.
+        partial: leave out rows of missing files; `notes` lists them.
 
     Raises:
         CorpusError: it cannot be read, or a row is not as described in the head of this module.
     """
-    return _build_utterances(path, *_read_table(path))
+    return _build_utterances(path, *_read_table(path), partial=partial)
+
+
+_missing_files: dict[Path, tuple[int, list[str]]] = {}
+"""For each table that was read with ``partial``: its rows, and the missing files."""
+
+
+def notes(path: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Return a note on the files that were missing when a table was read with ``partial``."""
+    total, missing = _missing_files.get(path, (0, []))
+    if not missing:
+        return []
+    more = f" and {len(missing) - MAX_EXAMPLES} more" if len(missing) > MAX_EXAMPLES else ""
+    return [
+        f"{len(missing)} of {total} rows left out, whose files do not exist: "
+        f"{', '.join(missing[:MAX_EXAMPLES])}{more}"
+    ]
 
 
 def read_frame(frame: Any) -> list[Utterance]:
@@ -86,10 +125,18 @@ def read_frame(frame: Any) -> list[Utterance]:
     return _build_utterances(place, *_lower_names(place, *read_frame_rows(frame)))
 
 
-def _build_utterances(path: Path, columns: list[str], rows: list[Row]) -> list[Utterance]:
+def _build_utterances(
+    path: Path, columns: list[str], rows: list[Row], *, partial: bool = False
+) -> list[Utterance]:
     if not rows:
         raise CorpusError(f"{path} has no rows; expected a row of names and one per utterance")
+    columns, rows = _rename_aliases(columns, rows)
     column = _find_path_column(path, columns, rows[0])
+    _missing_files.pop(path, None)
+    if partial:
+        total = len(rows)
+        rows, missing = _drop_missing(path, column, rows)
+        _missing_files[path] = total, missing
     files = _resolve_files(path, column, rows)
     numeric = _find_numeric(set(columns) - {column, *RESERVED_COLUMNS}, rows)
     utterances = [
@@ -103,6 +150,51 @@ def _build_utterances(path: Path, columns: list[str], rows: list[Row]) -> list[U
     else:
         _check_ids(path, rows, utterances)
     return sorted(utterances, key=attrgetter("id"))
+
+
+def _rename_aliases(columns: list[str], rows: list[Row]) -> tuple[list[str], list[Row]]:
+    """Give columns their known names, where a table has none of that name."""
+    new_names = {}
+    for name, aliases in ALIASES.items():
+        found = [alias for alias in aliases if alias in columns]
+        if name in columns or not found:
+            continue
+        if found[0] == "sentence" and not _has_words(rows):
+            continue
+        new_names[found[0]] = name
+    if not new_names:
+        return columns, rows
+    renamed = [
+        Row(row.number, {new_names.get(key, key): cell for key, cell in row.cells.items()})
+        for row in rows
+    ]
+    return [new_names.get(name, name) for name in columns], renamed
+
+
+def _has_words(rows: list[Row]) -> bool:
+    """Return whether the column ``sentence`` has sentences, and not their codes."""
+    return any(" " in row.cells.get("sentence", "") for row in rows)
+
+
+def _drop_missing(path: Path, column: str, rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Leave out rows whose recording does not exist; return the rows and the missing files.
+
+    Raises:
+        CorpusError: no recording exists.
+    """
+    kept, missing = list[Row](), list[str]()
+    for row in rows:
+        name = row.cells.get(column)
+        if name is None or isfile(path.parent / name):
+            kept.append(row)
+        else:
+            missing.append(name)
+    if not kept:
+        raise CorpusError(
+            f"{path}: none of {len(rows)} recordings exists, such as {path.parent / missing[0]}; "
+            f"relative paths start at {path.parent}{_hint_at_path(missing[0])}"
+        )
+    return kept, missing
 
 
 def _read_table(path: Path) -> tuple[list[str], list[Row]]:
@@ -278,7 +370,8 @@ def _resolve_files(path: Path, column: str, rows: list[Row]) -> list[Path]:
         raise CorpusError(
             f"{path}, row {rows[first].number}: {files[names[first]]} does not exist "
             f"({len(faults)} of {len(rows)} rows name no existing file); relative paths start at "
-            f"{path.parent}{_hint_at_path(names[first])}"
+            f"{path.parent}{_hint_at_path(names[first])}. Rows of missing files are left out with "
+            "--partial (in Python partial=True)"
         )
     return [files[name] for name in names]
 
