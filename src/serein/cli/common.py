@@ -46,6 +46,12 @@ TrainingEngineOption = Annotated[
 RayAddressOption = Annotated[
     str | None, typer.Option(help="Head of the Ray cluster, HOST:PORT; default: RAY_ADDRESS.")
 ]
+TrackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--track", help="Send losses, scores, settings and files to mlflow, trackio or wandb."
+    ),
+]
 MODEL_HELP = (
     "A bundle, or a shipped model: serein-base, serein-light, li2019-emodb, or "
     "serein-base-noncommercial (for non-commercial use only); or hf://ORG/NAME of the hub"

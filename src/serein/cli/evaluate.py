@@ -17,6 +17,7 @@ from serein.cli.common import (
     RunsOption,
     SeedOption,
     SetOption,
+    TrackOption,
     TrainingEngineOption,
     TrustOption,
     add_init_setting,
@@ -47,7 +48,9 @@ IntervalsOption = Annotated[
     ),
 ]
 
-TRAINING_OPTIONS = ("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
+TRAINING_OPTIONS = (
+    *("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh", "track"),
+)
 """Options of `evaluate` that apply only where a recipe is trained."""
 
 
@@ -107,6 +110,7 @@ def evaluate(
     trust: TrustOption = None,
     partial: PartialOption = None,
     classes: ClassesOption = None,
+    track: TrackOption = None,
 ) -> None:
     """Train and test a recipe or a model on every fold, or score one as it is; write a report."""
     given = [recipe, model, predictions, transformers]
@@ -151,25 +155,29 @@ def evaluate(
         )
     check_settings(str(recipe), set_)
     from serein.evaluation.repeats import evaluate_seeds
+    from serein.integrations.tracking import open_tracking
 
-    run = evaluate_seeds(
-        str(recipe),
-        resolve_corpus(corpus, partial),
-        settings=add_init_setting(set_, init),
-        seed=seed,
-        seeds=seeds,
-        audit=audit,
-        jobs=resolve_jobs(jobs, engine),
-        engine=engine,
-        address=address,
-        device=device,
-        runs=runs,
-        fresh=fresh,
-        open_progress=show_progress,
-    )
-    if not run.is_new:
-        print_stderr(f"this evaluation was finished on {run.results.created}; --fresh trains again")
-    _show_results(run.results, run.folder)
+    with open_tracking(track, print_stderr) as tracking:
+        run = evaluate_seeds(
+            str(recipe),
+            resolve_corpus(corpus, partial),
+            settings=add_init_setting(set_, init),
+            seed=seed,
+            seeds=seeds,
+            audit=audit,
+            jobs=resolve_jobs(jobs, engine),
+            engine=engine,
+            address=address,
+            device=device,
+            runs=runs,
+            fresh=fresh,
+            open_progress=tracking.follow_plans(show_progress),
+        )
+        if not run.is_new:
+            print_stderr(
+                f"this evaluation was finished on {run.results.created}; --fresh trains again"
+            )
+        _show_results(run.results, run.folder)
 
 
 def _refuse_training_options(context: typer.Context, kept: "Container[str]" = ()) -> None:

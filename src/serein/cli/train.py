@@ -13,6 +13,7 @@ from serein.cli.common import (
     PartialOption,
     SeedOption,
     SetOption,
+    TrackOption,
     add_init_setting,
     check_settings,
     console,
@@ -47,6 +48,7 @@ def train(
     ] = None,
     card: Annotated[Path | None, typer.Option(help="TOML file with the texts of the card.")] = None,
     partial: PartialOption = None,
+    track: TrackOption = None,
     confidence: Annotated[Path | None, typer.Option("--confidence", hidden=True)] = None,
 ) -> None:
     """Train on everything that the recipe selects, and save the model."""
@@ -54,25 +56,31 @@ def train(
     from serein.bundle import count_megabytes
     from serein.evaluation.plan import describe_dropped_settings
     from serein.evaluation.train import train as train_model
+    from serein.integrations.tracking import open_tracking
     from serein.system import collect_notes
     from serein.utils import distributed
 
     calibration_run = use_renamed_option(
         "--confidence", "--calibration-run", confidence, calibration_run
     )
-    bundle = train_model(
-        recipe,
-        resolve_corpus(corpus, partial),
-        output,
-        settings=add_init_setting(set_, init),
-        seed=seed,
-        device=device,
-        run=run,
-        calibration_run=calibration_run,
-        card=card,
-        open_progress=show_epochs,
-        on_filtered_corpus=_print_filtered_corpus,
-    )
+    settings = add_init_setting(set_, init)
+    with open_tracking(None if distributed.get_rank() else track, print_stderr) as tracking:
+        facts = {"corpus": ", ".join(corpus), "seed": seed}
+        bundle = train_model(
+            recipe,
+            resolve_corpus(corpus, partial),
+            output,
+            settings=settings,
+            seed=seed,
+            device=device,
+            run=run,
+            calibration_run=calibration_run,
+            card=card,
+            open_progress=tracking.follow_training(
+                show_epochs, output, lambda: resolve_recipe(recipe, settings), facts
+            ),
+            on_filtered_corpus=_print_filtered_corpus,
+        )
     if distributed.get_rank():
         return
     size, epochs = output.stat().st_size / 1e6, bundle.system.recipe.training["epochs"]

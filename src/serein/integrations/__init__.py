@@ -1,0 +1,1 @@
+"""serein inside other frameworks; each module needs the framework of its name."""
