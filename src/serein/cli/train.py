@@ -54,7 +54,7 @@ def train(
     """Train on everything that the recipe selects, and save the model."""
     check_settings(recipe, set_)
     from serein.bundle import count_megabytes
-    from serein.evaluation.plan import describe_dropped_settings
+    from serein.evaluation.plan import describe_dropped_settings, resolve_recipe
     from serein.evaluation.train import train as train_model
     from serein.integrations.tracking import open_tracking
     from serein.system import collect_notes
