@@ -11,6 +11,8 @@ import check_release
 import pytest
 import yaml
 
+from serein import cli
+
 ROOT = Path(__file__).parents[1]
 VERSION = check_release.read_versions()["pyproject.toml"]
 METADATA = f"""\
@@ -97,6 +99,13 @@ def test_a_large_or_incomplete_release_is_refused(
 
 def test_every_file_names_the_same_version() -> None:
     assert check_release.check_versions() == []
+
+
+def test_the_command_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"serein {VERSION}\n"
 
 
 def test_licence_files_of_the_package_exist() -> None:

@@ -4,7 +4,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -51,6 +51,26 @@ COMMANDS = (
     serve.serve,
     train.quickstart,
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        import serein
+
+        print(f"serein {serein.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Speech emotion recognition, end to end and multitask."""
+
+
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(corpora.app, name="corpora")
