@@ -65,7 +65,7 @@ def _print_version(is_wanted: bool) -> None:
 def main_options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Speech emotion recognition, end to end and multitask."""
