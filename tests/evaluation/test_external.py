@@ -397,5 +397,7 @@ def test_an_audio_classifier_of_transformers(corpus: Corpus, tmp_path: Path) -> 
     results = serein.evaluate(model, corpus, labels=renames).results
     assert len(results.predictions) == 24
     assert len(str(results.environment["weights"])) == 16
+    with pytest.raises(ConfigError, match=r"no-model is no folder; .*ORG/NAME"):
+        serein.load_audio_classifier("no-model")
     with pytest.raises(ConfigError, match=r"has no config\.json"):
         serein.load_audio_classifier(tmp_path)

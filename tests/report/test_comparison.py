@@ -89,7 +89,7 @@ def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> 
     assert json.loads(data.read_text())["paired_tests"][0]["utterances"] == 535
     assert (html.name, text.name) == ("comparison.html", "comparison.md")
     shown = text.read_text()
-    assert shown.startswith("# Comparison\n\nWarning: the splits differ\n\n**Runs**")
+    assert shown.startswith("# Comparison\n\nWarning: the splits differ\n\nemotion, validation: no")
     assert r"| li2019 | &lt;b&gt;\|a\_b | 535 | 61.0 |" in shown
     assert shown.endswith("```\nserein compare runs/a runs/b\n```\n")
     parsed = Page(html.read_text())
@@ -100,6 +100,57 @@ def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> 
     assert "2 runs, 2 paired tests" in words
     assert f"li2019 {RUDE} 535 61.0 55.0 58.3 54.1 +4.2 [-0.4, 9.0]" in words
     assert "the splits differ" in words
+
+
+@pytest.mark.parametrize(
+    ("difference", "bounds", "p", "sentence"),
+    [
+        (
+            0.042,
+            (0.01, 0.07),
+            0.03,
+            "li2019 is better than other: UA +4.2 points [1.0, 7.0], p",
+        ),
+        (
+            -0.042,
+            (-0.07, -0.01),
+            0.0001,
+            "other is better than li2019: UA +4.2 points [1.0, 7.0], p",
+        ),
+        (0.042, (-0.01, 0.09), 0.03, "no winner between li2019 and other: UA +4.2 points [-1.0"),
+        (0.042, (0.01, 0.07), 0.08, "no winner between li2019 and other"),
+        (0.042, None, None, "no winner between li2019 and other: UA +4.2 points no permutation"),
+    ],
+)
+def test_the_winner_is_named_or_there_is_none(
+    compared: Comparison,
+    difference: float,
+    bounds: tuple[float, float] | None,
+    p: float | None,
+    sentence: str,
+) -> None:
+    adjusted = {} if p is None else {"permutation": p}
+    pair = replace(
+        FIRST,
+        second="other",
+        difference=difference,
+        difference_interval=bounds,
+        permutation=p,
+        adjusted=adjusted,
+    )
+    one = replace(compared, paired_tests=[pair])
+    (text,) = comparison.describe_winners(one)
+    assert text.startswith(f"emotion, validation: {sentence}")
+    assert "1 paired test;" in normalize_spaces(Page(comparison.render_html(one)).words)
+
+
+def test_differences_are_drawn_with_escaped_names(compared: Comparison) -> None:
+    chart = comparison.draw_differences(compared.paired_tests)
+    assert chart.count("<circle") == 1, "a pair without an interval is not drawn"
+    assert "li2019 - &lt;b&gt;|a_b" in chart
+    assert comparison.draw_differences([SECOND]) == ""
+    long = replace(FIRST, first="a" * 50)
+    assert "a…</text>" in comparison.draw_differences([long])
 
 
 def test_empty_comparison(compared: Comparison) -> None:

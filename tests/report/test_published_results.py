@@ -149,3 +149,15 @@ def test_doubts_are_in_every_format(results: Results) -> None:
     own = replace(results, recipe={"name": "serein-base", "about": {"follows": ""}})
     assert "Contradictions" not in markdown.render_markdown(own)
     assert build_matrix_tables(own) == build_published_tables(own) == []
+
+
+@pytest.mark.parametrize(
+    "parts", [{"model": {"name": "my_lab.cnn"}}, {"features": {"name": "my_lab.mfcc"}},
+              {"model": {"name": "external"}}]
+)  # fmt: skip
+def test_a_model_of_ones_own_follows_no_paper(results: Results, parts: dict[str, Any]) -> None:
+    followed = follow(results, "li2019")
+    assert build_published_tables(followed)
+    own = replace(followed, recipe={**followed.recipe, **parts})
+    assert build_published_tables(own) == []
+    assert "Published results" not in markdown.render_markdown(own)

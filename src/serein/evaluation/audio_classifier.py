@@ -3,6 +3,7 @@
 S = samples, K = labels.
 """
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from serein.evaluation.external import FunctionModel
 from serein.registry import hash_sources
 from serein.utils.device import resolve_device
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
@@ -44,6 +46,11 @@ def load_audio_classifier(
 
     place = Path(source).expanduser()
     where = str(place) if place.is_dir() else str(source)
+    if not place.is_dir() and not HUB_NAME.fullmatch(str(source)):
+        raise ConfigError(
+            f"{where} is no folder; expected one that save_pretrained of transformers wrote, or a "
+            "name on the hub, ORG/NAME"
+        )
     if place.is_dir() and not (place / "config.json").is_file():
         raise ConfigError(
             f"{where} has no config.json; expected a folder that save_pretrained of transformers "

@@ -192,7 +192,8 @@ def read_predictions(
     fold_column = _find_column(columns, (FOLD_COLUMN,))
     folds = {id_: row.cells.get(fold_column, "") for id_, row in ids.items()} if fold_column else {}
     digest = sha256(repr([(row.number, sorted(row.cells.items())) for row in rows]).encode())
-    meaning = f"the predictions in {name}, as they are"
+    file = source.name if isinstance(source, Path) else "a data frame"
+    meaning = f"the predictions in {file}, as they are"
     if folds:
         meaning += (
             "; the table names the fold of each, and that each fold's model was trained on its "

@@ -1,5 +1,7 @@
 """Reports of a comparison of runs: in the terminal, as Markdown and as an HTML page."""
 
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -25,11 +27,90 @@ from serein.utils.files import write_texts
 TITLE = "Comparison"
 NO_TEST = "this test was not done"
 TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
+SIGNIFICANCE = 0.05
+"""The p below which a run is called better."""
+CHART_WIDTH, CHART_LABEL, CHART_ROW, CHART_CHARACTERS = 720, 260, 26, 38
+"""Sizes of the chart of differences, in pixels, and the longest name in it."""
+CHART_COLOR = "#0072B2"
 CLASS_TEST_NOTE = (
     " The z-test of two proportions is one-tailed (the first is better). It assumes independent "
     "utterances, and so does McNemar's test. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 "
     "medium, 0.8 large."
 )
+
+
+def describe_winners(comparison: Comparison) -> list[str]:
+    """Say for each pair of runs, task and selection which run is better, or that neither is shown.
+
+    A run is better if the permutation test of the main score, after Holm's correction, is below
+    5 %, and the interval of the difference does not have 0.
+    """
+    return [_describe_winner(pair) for pair in comparison.paired_tests]
+
+
+def _describe_winner(pair: PairedTest) -> str:
+    main = get_metric(pair.main)
+    p = pair.adjusted.get("permutation", pair.permutation)
+    scale = 100 if main.is_percent else 1
+    points = " points" if main.is_percent else ""
+    where = f"{pair.task}, {pair.selection}"
+    p_text = "no permutation test" if p is None else f"p {summary.format_p_value(p)}"
+    has_zero = pair.difference_interval is None or (
+        pair.difference_interval[0] <= 0 <= pair.difference_interval[1]
+    )
+    if p is not None and p < SIGNIFICANCE and not has_zero:
+        low, high = pair.difference_interval or (0.0, 0.0)
+        better, worse = pair.first, pair.second
+        if pair.difference < 0:
+            (better, worse), (low, high) = (worse, better), (-high, -low)
+        gain = summary.format_gain(main, scale * abs(pair.difference))
+        detail = f"{summary.format_interval((low, high), main)}, {p_text}"
+        return f"{where}: {better} is better than {worse}: {main.title} {gain}{points} {detail}."
+    gain = summary.format_gain(main, scale * pair.difference)
+    bounds = summary.format_interval(pair.difference_interval, main)
+    detail = f"{bounds}, {p_text}" if bounds else p_text
+    return (
+        f"{where}: no winner between {pair.first} and {pair.second}: {main.title} {gain}{points} "
+        f"{detail}."
+    )
+
+
+def draw_differences(pairs: Sequence[PairedTest]) -> str:
+    """Draw the difference of each pair with its interval, as SVG; empty without an interval."""
+    drawn = [pair for pair in pairs if pair.difference_interval]
+    if not drawn:
+        return ""
+    ends = [0.0, *(end for pair in drawn for end in pair.difference_interval or ())]
+    low, high = min(ends), max(ends)
+    span = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(CHART_LABEL + (value - low) / span * (CHART_WIDTH - CHART_LABEL - 10), 1)
+
+    height = CHART_ROW * len(drawn) + 4
+    parts = [
+        f'<line x1="{place(0)}" x2="{place(0)}" y1="0" y2="{height}" stroke="currentColor" '
+        'stroke-dasharray="3 3" />'
+    ]
+    for number, pair in enumerate(drawn):
+        y = CHART_ROW * number + CHART_ROW / 2 + 2
+        left, right = pair.difference_interval or (0.0, 0.0)
+        name = _shorten(f"{pair.first} - {pair.second}")
+        parts += [
+            f'<text x="0" y="{y + 4}" fill="currentColor" font-size="13">{escape(name)}</text>',
+            f'<line x1="{place(left)}" x2="{place(right)}" y1="{y}" y2="{y}" '
+            f'stroke="{CHART_COLOR}" stroke-width="2" />',
+            f'<circle cx="{place(pair.difference)}" cy="{y}" r="4" fill="{CHART_COLOR}" />',
+        ]
+    return (
+        f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" width="100%" '
+        'aria-label="Differences of the main score with their intervals; the dashed line is no '
+        f'difference. The table has the numbers.">{"".join(parts)}</svg>'
+    )
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= CHART_CHARACTERS else f"{text[: CHART_CHARACTERS - 1]}…"
 
 
 def build_tables(comparison: Comparison) -> list[Table]:
@@ -40,13 +121,18 @@ def build_tables(comparison: Comparison) -> list[Table]:
 
 def build_test_tables(paired_tests: list[PairedTest]) -> list[Table]:
     """Build the tables of scores and of tests for each task and selection."""
+    tables = []
+    for (task, selection), pairs in group_pairs(paired_tests).items():
+        tables += [_score_table(task, selection, pairs), _test_table(task, selection, pairs)]
+    return tables
+
+
+def group_pairs(paired_tests: list[PairedTest]) -> dict[tuple[str, str], list[PairedTest]]:
+    """Return the tests of each task and selection."""
     groups: dict[tuple[str, str], list[PairedTest]] = {}
     for pair in paired_tests:
         groups.setdefault((pair.task, pair.selection), []).append(pair)
-    tables = []
-    for (task, selection), pairs in groups.items():
-        tables += [_score_table(task, selection, pairs), _test_table(task, selection, pairs)]
-    return tables
+    return groups
 
 
 def _run_table(comparison: Comparison) -> Table:
@@ -157,6 +243,7 @@ def render_terminal(comparison: Comparison) -> RenderableType:
     ]
     for table in build_tables(comparison):
         parts += [terminal.draw_table(table), Text()]
+    parts += [terminal.make_line(sentence, "bold") for sentence in describe_winners(comparison)]
     return Group(*parts)
 
 
@@ -164,7 +251,11 @@ def render_markdown(comparison: Comparison) -> str:
     """Render the comparison as Markdown; ends with a newline."""
     warnings = tuple(f"Warning: {warning}" for warning in comparison.warnings)
     sections = [
-        Section(title="", paragraphs=warnings, tables=tuple(build_tables(comparison))),
+        Section(
+            title="",
+            paragraphs=(*warnings, *describe_winners(comparison)),
+            tables=tuple(build_tables(comparison)),
+        ),
         Section(title="Reproduce", code=comparison.command),
     ]
     return markdown.render_markdown_sections(TITLE, sections)
@@ -176,6 +267,12 @@ def render_html(comparison: Comparison) -> str:
         "comparison.html",
         comparison=comparison,
         tables=build_tables(comparison),
+        winners=describe_winners(comparison),
+        charts=[
+            (f"{task}, {selection}", chart)
+            for (task, selection), pairs in group_pairs(comparison.paired_tests).items()
+            if (chart := draw_differences(pairs))
+        ],
         title=TITLE,
         source="comparison.json",
     )

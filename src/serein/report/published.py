@@ -8,7 +8,7 @@ from serein.metrics.scoring import nan_to_none
 from serein.published import TRANSCRIPT, PublishedResult
 from serein.report import figures, summary
 from serein.report.table import Column, Row, Table, make_row, text_columns
-from serein.results.evaluation import Results
+from serein.results.evaluation import EXTERNAL, Results
 
 TEST, DEVELOPMENT = "test", "development"
 """Subsets of published results; a row of the second one has this kind, too."""
@@ -22,8 +22,14 @@ Scores = Mapping[str, float | None]
 
 
 def get_followed_recipe(results: Results) -> str:
-    """Return the recipe of the published system that this recipe is, or follows."""
+    """Return the recipe of the published system that this recipe is, or follows.
+
+    A model or front end of the user's own follows no paper, even if its recipe extends one.
+    """
     about = results.recipe.get("about", {})
+    parts = [str(results.recipe.get(table, {}).get("name", "")) for table in ("model", "features")]
+    if EXTERNAL in parts or any("." in part for part in parts):
+        return ""
     return str(about.get("follows") or results.recipe.get("name", ""))
 
 
