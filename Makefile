@@ -56,7 +56,7 @@ screens: .venv/dev
 	touch $@
 
 .venv/core: .venv/torch pyproject.toml
-	$(PIP) install -q -e .
+	$(PIP) install -q -e ".[train]"
 	touch $@
 
 .venv/dev: .venv/core pyproject.toml

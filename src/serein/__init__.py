@@ -127,7 +127,15 @@ def __getattr__(name: str) -> Any:
         return import_module("serein.testing")
     if name not in __all__:
         raise AttributeError(f"module 'serein' has no attribute {name!r}")
-    module = import_module(_MODULES.get(name, "serein.errors"))
+    try:
+        module = import_module(_MODULES.get(name, "serein.errors"))
+    except ModuleNotFoundError as error:
+        from serein.errors import ConfigError, describe_missing_package
+
+        message = describe_missing_package(error)
+        if not message:
+            raise
+        raise ConfigError(f"serein.{name}: {message}") from error
     value = getattr(module, _ATTRIBUTES.get(name, name))
     globals()[name] = value
     return value

@@ -11,90 +11,57 @@ A front end with a pretrained encoder has the encoder's weights in the file, too
 under names that begin with "encoder/".
 """
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build_config, rename_settings
 from serein.errors import BundleError, ConfigError, EncoderError, SereinError
 from serein.layers.whisper_encoder import ENCODER_PREFIX
+from serein.model_file import (
+    FORMAT_VERSION,
+    MALFORMED_DOCUMENT_ERRORS,
+    Card,
+    ConfidenceCalibration,
+    check_format,
+    compute_digest,
+    not_a_model,
+    parse_card,
+    read_bytes,
+    read_document,
+    read_metadata,
+    was_changed,
+)
 from serein.records import Recipe
 from serein.system import System
 from serein.utils.device import init_empty_weights, resolve_device
 from serein.utils.files import write_bytes
 
-FORMAT_VERSION = 5
-"""The newest format that this version reads. Format 4 had no speech recogniser, 3 had other names
-of settings and fields, 2 had no vocabulary, 1 had no confidence."""
+__all__ = [
+    "MALFORMED_DOCUMENT_ERRORS",
+    "Bundle",
+    "Card",
+    "ConfidenceCalibration",
+    "bundle_to_json",
+    "check_asr",
+    "check_format",
+    "compute_bundle_digest",
+    "count_megabytes",
+    "load",
+    "parse_card",
+    "read_document",
+    "save",
+]
+
 FORMAT_WITHOUT_ASR = 4
 """The format of bundles without a speech recogniser, which earlier versions can read."""
 ASR_PREFIX = "asr/"
 """The beginning of the names of a speech recogniser's weights."""
-RENAMED_CARD_FIELDS = {
-    "counts": "class_counts",
-    "heard": "file_hashes",
-    "samples": "audio_hashes",
-}
-"""Fields of a card in formats 1 to 3, and their current names."""
-
-MALFORMED_DOCUMENT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""Exceptions that Python raises when a document does not have the expected structure."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """The model card: what a user must know about a model.
-
-    Attributes:
-        name: name of the model.
-        data: corpora of the training, with their licences.
-        licence: licence of the weights.
-        scores: scores with protocol and selection, as text.
-        limits: what the model cannot do.
-        use: intended use, and uses that are not allowed.
-        training: command, versions, seed, epochs.
-        class_counts: number of training utterances of each class, or value, of each task.
-        file_hashes: hashes of the training recordings.
-        audio_hashes: hashes of their decoded audio, which do not depend on the file format.
-        speakers: speakers of the training recordings, as ``CORPUS/NAME``.
-        fingerprints: of the training recordings, which altered copies share, as text of
-            ``protocols.pack_card``; empty if the model was saved without.
-    """
-
-    name: str = ""
-    data: str = ""
-    licence: str = ""
-    scores: str = ""
-    limits: str = ""
-    use: str = ""
-    training: dict[str, Any] = field(default_factory=dict)
-    class_counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    file_hashes: tuple[str, ...] = ()
-    audio_hashes: tuple[str, ...] = ()
-    speakers: tuple[str, ...] = ()
-    fingerprints: str = ""
-
-
-@dataclass(frozen=True)
-class ConfidenceCalibration:
-    """Calibration of a task's probabilities, fitted on speakers outside the training.
-
-    Attributes:
-        temperature: divisor of the logits.
-        threshold: predictions of lower confidence may be rejected; 0 rejects none.
-        description: of how both were fitted.
-    """
-
-    temperature: Annotated[float, Gt(0)] = 1.0
-    threshold: Annotated[float, Ge(0), Le(1)] = 0.0
-    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -292,72 +259,20 @@ def _load_tensors(system: System, tensors: Mapping[str, Tensor]) -> None:
         front_end.load_encoder_weights(encoder)
 
 
-def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCalibration]]:
-    """Return the card of a bundle's document, and the calibration of each task."""
-    confidence = {}
-    for task, table in document.get("confidence", {}).items():
-        table = {"description" if key == "words" else key: value for key, value in table.items()}
-        confidence[task] = build_config(ConfidenceCalibration, table, task)
-    card = {RENAMED_CARD_FIELDS.get(key, key): value for key, value in document["card"].items()}
-    card["fingerprints"] = document.get("fingerprints", "")
-    return build_config(Card, card, "card"), confidence
-
-
-def check_format(document: Any, name: str) -> None:
-    """Check that this version can read a document.
-
-    Args:
-        document: of a bundle.
-        name: of its file.
-
-    Raises:
-        BundleError: the format is missing or newer.
-    """
-    version = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise BundleError(
-            f"{name} has format {version}; this version of serein reads up to {FORMAT_VERSION}: "
-            "upgrade serein, or save the model again with this version"
-        )
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Return the JSON document of a bundle without its weights, and without checking them.
-
-    Raises:
-        BundleError: the file is missing, or is no bundle.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            document: dict[str, Any] = json.loads(file.metadata()["serein"])
-    except (SafetensorError, OSError, *MALFORMED_DOCUMENT_ERRORS) as error:
-        raise BundleError(f"{path} is not a serein model ({type(error).__name__})") from error
-    return document
-
-
 def _read_parts(path: Path) -> tuple[_Part, _Part | None]:
     """Return the model of a file and its speech recogniser, after checking digests and formats."""
     from safetensors import SafetensorError
     from safetensors.torch import load as deserialize
 
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"cannot read the model {path}: {error.strerror}") from error
-    try:
-        size = struct.unpack("<Q", content[:8])[0]
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        metadata = read_metadata(content)
         text = metadata["serein"]
         document = json.loads(text)
         tensors = deserialize(content)
         asr = _take_asr(metadata, tensors)
     except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
-        raise BundleError(
-            f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
-            "a model is a .safetensors file that `serein train` wrote"
-        ) from error
+        raise not_a_model(path, error) from error
     check_format(document, str(path))
     asr_digest = None
     if asr is not None:
@@ -365,7 +280,7 @@ def _read_parts(path: Path) -> tuple[_Part, _Part | None]:
         asr_digest = {"sha256": _compute_digest(asr.text, asr.tensors)}
     is_intact = metadata.get("sha256") == _compute_digest(text, tensors)
     if not is_intact or document.get("asr") != asr_digest:
-        raise BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
+        raise was_changed(path)
     return _Part(text, document, tensors), asr
 
 
@@ -378,13 +293,8 @@ def _take_asr(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Part 
     return _Part(metadata["asr"], json.loads(metadata["asr"]), weights)
 
 
-def _compute_digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _compute_digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return compute_digest(text, {name: x.contiguous().numpy() for name, x in tensors.items()})
 
 
 def _disable_downloads(recipe: Recipe) -> Recipe:

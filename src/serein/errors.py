@@ -5,7 +5,8 @@ SereinError
 ├── CorpusError       files of a corpus are missing, or not as expected
 ├── ConfigError       a setting is unknown or out of range
 │   ├── UnknownName   no corpus, front end, model, task or recipe has that name
-│   └── EncoderError  a pretrained encoder is missing, unusable, or not the expected one
+│   ├── EncoderError  a pretrained encoder is missing, unusable, or not the expected one
+│   └── BackendError  torch or onnxruntime is missing, broken, or of a version that does not fit
 ├── ProtocolError     these utterances cannot be split that way, or a split leaks
 ├── BundleError       a saved model is damaged, changed, or too new
 ├── HubError          the hub is away, has no such model or revision, or refuses an upload
@@ -61,6 +62,10 @@ class EncoderError(ConfigError):
     """A pretrained encoder is missing, unusable, or not the one that a model needs."""
 
 
+class BackendError(ConfigError):
+    """torch or onnxruntime is missing, broken, or of a version that does not fit."""
+
+
 class ProtocolError(SereinError):
     """These utterances cannot be split that way, or a split leaks."""
 
@@ -75,3 +80,24 @@ class HubError(SereinError):
 
 class StorageError(SereinError):
     """A file could not be written; its previous content is unchanged."""
+
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "lightning_fabric", "pooch", "yaml"), "train"),
+    **dict.fromkeys(("jinja2", "plotly"), "report"),
+    "pyarrow": "tables",
+    **dict.fromkeys(("onnx", "onnxscript"), "onnx"),
+}
+"""The extra of this package that installs a module, by the name of the module."""
+
+
+def describe_missing_package(error: ModuleNotFoundError) -> str:
+    """Return what to install, in one line; empty if no extra of this package has the module.
+
+    >>> describe_missing_package(ModuleNotFoundError(name="torch"))
+    "torch is not installed, and this needs it: pip install 'serein[train]'"
+    """
+    name = (error.name or "").partition(".")[0]
+    if name not in EXTRAS:
+        return ""
+    return f"{name} is not installed, and this needs it: pip install 'serein[{EXTRAS[name]}]'"

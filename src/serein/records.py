@@ -5,9 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Label = str | float
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
+"""A requested precision; "auto" is bf16 if the device supports it."""
+PRECISIONS = ("auto", "fp32", "bf16")
+Precision = Literal["fp32", "bf16"]
+"""The precision that is used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,10 +31,10 @@ from serein.layers.outputs import TranscriptOutput
 from serein.records import Recipe, Utterance
 from serein.tasks import transcript
 from serein.tasks.heads import ClassificationTask
+from serein.utils.attention_maps import TRANSCRIPT as TRANSCRIPT
+from serein.utils.attention_maps import attention_step_times as attention_step_times
 from serein.utils.device import Precision, autocast_context, init_empty_weights
 
-TRANSCRIPT = "transcript"
-"""The name of the transcript among targets and predictions, which other tasks have by theirs."""
 NUMERIC_SOURCES = (
     *("audio", "augment", "features", "labels", "layers", "models", "tasks", "training"),
     *("labels/words.toml", "labels/norms.toml", "interfaces.py", "system.py", "utils/device.py"),
@@ -298,21 +298,6 @@ def predict_batch(
         with autocast_context(precision, system.device):
             output = system(inputs)
         return system.decode(output), output
-
-
-def attention_step_times(count: int, stride: int, hop: float, seconds: float) -> list[float]:
-    """Return the centre of each step of an attention map, in seconds.
-
-    Args:
-        count: number of steps.
-        stride: frames of a step.
-        hop: seconds from frame to frame.
-        seconds: duration of the recording; steps that begin after its end are padding and are
-            left out.
-    """
-    begin_t = torch.arange(count, dtype=torch.float64) * stride * hop
-    centre_t = begin_t + (stride - 1) / 2 * hop
-    return centre_t[begin_t <= seconds + 1e-6].clamp(max=seconds).tolist()
 
 
 def build_front_end(recipe: Recipe, *, allow_custom: bool = True) -> FrontEnd:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from serein import config
 from serein.errors import ConfigError
-from serein.features.logmel import POWER_FLOOR, Config, FrontEnd, delta_filters, mel_filters
+from serein.features.logmel import (
+    POWER_FLOOR,
+    Config,
+    FourierTransform,
+    FrontEnd,
+    cut_frames,
+    delta_filters,
+    mel_filters,
+)
 from serein.synthetic import Voice, synthesize
 from serein.training.dataset import compute_frames
 
@@ -297,3 +305,22 @@ def test_unit_scale_is_independent_of_the_batch(pad: bool) -> None:
     for x_tf, mask_t, wave in zip(x_btf, mask_bt, waves, strict=True):
         alone = compute_frames(wave, make)
         np.testing.assert_allclose(x_tf[mask_t].numpy(), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "points"), [(640, 1024), (800, 800), (400, 400), (7, 7), (16, 24)]
+)
+def test_fourier_transform_for_export(size: int, points: int) -> None:
+    transform = FourierTransform(size, points, torch.float64)
+    frames_ts = torch.from_numpy(np.random.default_rng(size).normal(size=(5, size)))
+    expected = np.fft.rfft(frames_ts.numpy(), points)
+    real, imaginary = transform(frames_ts)
+    np.testing.assert_allclose(real.numpy(), expected.real, atol=1e-12)
+    np.testing.assert_allclose(imaginary.numpy(), expected.imag, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "hop"), [(6, 3), (6, 2), (7, 3), (5, 5)])
+def test_frames_for_export(size: int, hop: int) -> None:
+    wave_s = torch.arange(100.0)
+    frames = (100 - size) // hop + 1
+    assert torch.equal(cut_frames(wave_s, frames, size, hop), wave_s.unfold(0, size, hop))

@@ -38,7 +38,7 @@ def test_predict_many_equals_single_predictions(
     recognizer = small_recognizer()
     recordings = [(str(seconds), make_sweep(seconds)) for seconds in LENGTHS]
     alone = [recognizer.predict_many([one])[0] for one in recordings]
-    monkeypatch.setattr("serein.inference.predictor.BATCH_SIZE", batch_size)
+    monkeypatch.setattr("serein.inference.torch_backend.BATCH_SIZE", batch_size)
     batched = recognizer.predict_many(recordings)
     assert [one.source for one in batched] == [name for name, _ in recordings]
     for one, other in zip(batched, alone, strict=True):

@@ -27,9 +27,10 @@ from serein.corpora import audformat
 from serein.errors import AudioError, ConfigError
 from serein.features.logmel import Config, FrontEnd
 from serein.inference import formats
-from serein.inference.predictor import Window, predict_windows
+from serein.inference.backend import Window
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
+from serein.inference.torch_backend import predict_windows
 from serein.inference.windowing import SampleBuffer
 from serein.records import Corpus
 

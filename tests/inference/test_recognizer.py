@@ -91,7 +91,7 @@ def test_long_recording_is_the_mean_of_its_windows(recognizer: Recognizer) -> No
 def test_more_windows_than_a_batch(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = noise(31)
     whole = recognizer((wave, RATE))
-    monkeypatch.setattr("serein.inference.predictor.BATCH_SIZE", 2)
+    monkeypatch.setattr("serein.inference.torch_backend.BATCH_SIZE", 2)
     again = recognizer((wave, RATE))
     assert len(whole.windows) == 5
     for task, answer in whole.tasks.items():

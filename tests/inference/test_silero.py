@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serein.errors import BundleError
-from serein.inference import vad
-from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD, load_silero
+from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD, SileroModel
 from serein.records import Corpus
 
 
@@ -90,9 +89,6 @@ def test_silence_and_empty_input() -> None:
     assert len(ChunkedVAD()(np.zeros(1, np.float32), last=True)) == 1
 
 
-def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    load_silero.cache_clear()
-    monkeypatch.setattr(vad, "find_spec", lambda name: None)
-    with pytest.raises(BundleError, match="pip install 'silero-vad"):
-        load_silero()
-    load_silero.cache_clear()
+def test_missing_graphs(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"cannot read the model .*encoder\.onnx: No such file"):
+        SileroModel(tmp_path)

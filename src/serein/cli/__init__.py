@@ -9,6 +9,7 @@ from typing import Annotated, TextIO
 import typer
 
 from serein.cli import (
+    cache,
     corpora,
     evaluate,
     explain,
@@ -22,7 +23,7 @@ from serein.cli import (
     transcribe,
 )
 from serein.cli.common import print_stderr
-from serein.errors import ConfigError, SereinError
+from serein.errors import ConfigError, SereinError, describe_missing_package
 
 app = typer.Typer(
     name="serein",
@@ -74,6 +75,7 @@ def main_options(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(corpora.app, name="corpora")
+app.add_typer(cache.app, name="cache")
 
 
 class Interrupted(BaseException):
@@ -93,6 +95,11 @@ def main() -> None:
     except SereinError as error:
         print_stderr(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except ModuleNotFoundError as error:
+        if not (message := describe_missing_package(error)):
+            raise
+        print_stderr(message)
+        sys.exit(2)
     except Interrupted:
         print_stderr("interrupted; finished parts are kept: run the same command again to continue")
         sys.exit(130)

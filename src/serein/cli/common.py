@@ -57,6 +57,13 @@ MODEL_HELP = (
     "serein-base-noncommercial (for non-commercial use only); or hf://ORG/NAME of the hub"
 )
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        help="What computes the model: torch, onnx (starts faster, without torch), or auto: onnx "
+        "where the model has an ONNX form and the other options allow it."
+    ),
+]
 ClassesOption = Annotated[
     str | None,
     typer.Option(

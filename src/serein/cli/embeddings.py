@@ -50,7 +50,6 @@ def embed_files(
     """
     import pyarrow as pa
 
-    from serein.bundle import compute_bundle_digest
     from serein.inference import tables
     from serein.inference.embedding import choose_task, get_width
 
@@ -61,7 +60,7 @@ def embed_files(
         recognizer.stream(**settings)  # reports settings that do not fit before any file is read
     else:
         recognizer.check_words(words)
-    model = compute_bundle_digest(recognizer.bundle)[:16]
+    model = recognizer.backend.compute_digest()[:16]
     rows: list[tables.Row] = []
     failed = embedded = 0
     for file in files:

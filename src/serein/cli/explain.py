@@ -1,18 +1,29 @@
 """`serein explain`."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from serein.cli.common import MODEL_HELP, DeviceOption, TrustOption, console, print_stderr
+from serein.cli.common import (
+    MODEL_HELP,
+    BackendOption,
+    DeviceOption,
+    TrustOption,
+    console,
+    print_stderr,
+)
 from serein.errors import SereinError
 
 if TYPE_CHECKING:
     from serein.audio import Source
+    from serein.inference.backend import BackendSetting
 
 EXPLAIN_FORMATS = ("html", "json")
+PAGE_PACKAGES = ("jinja2", "plotly")
+"""Packages of the extra ``report`` that the page is made with."""
 
 
 def explain(
@@ -43,6 +54,7 @@ def explain(
         typer.Option(help="What is said in the recording, for a model that reads words."),
     ] = None,
     device: DeviceOption = "cpu",
+    backend: BackendOption = "auto",
     trust: TrustOption = None,
 ) -> None:
     """Show which parts of a recording count for a model, by its attention or by occlusion."""
@@ -59,10 +71,20 @@ def explain(
     if method is not None and method not in explain_api.METHODS:
         raise UnknownName("method", method, explain_api.METHODS)
     recognizer = Recognizer(
-        model or DEFAULT_MODEL, device=device, trust=trust or (), answer_nonspeech=True
+        model or DEFAULT_MODEL,
+        device=device,
+        trust=trust or (),
+        answer_nonspeech=True,
+        backend=cast("BackendSetting", backend),
     )
     if words is not None and len(files) != 1:
         raise ConfigError(f"--words are those of one recording, and {len(files)} were given")
+    has_page = format == "html" and all(find_spec(name) for name in PAGE_PACKAGES)
+    if format == "html" and not has_page:
+        needed = f"the page needs {' and '.join(PAGE_PACKAGES)}: pip install 'serein[report]'"
+        if output is not None:
+            raise ConfigError(f"{needed}; --format json does not")
+        print_stderr(needed)
     explanations, playback, failures = [], {}, {}
     for file in files:
         try:
@@ -76,7 +98,7 @@ def explain(
                 method=cast(Literal["attention", "occlusion"] | None, method),
             )
             explanations.append(explanation)
-            if sound and format == "html":
+            if sound and has_page:
                 playback[explanation.source] = explain_api.encode_playback(
                     source, start=start, end=end
                 )
@@ -95,9 +117,11 @@ def explain(
         from serein.report.explanation import render_html, render_terminal
 
         page = output or Path(f"{_source_name(explanations[0].source)}.explain.html")
-        write_text(page, render_html(result, playback))
+        if has_page:
+            write_text(page, render_html(result, playback))
         console().print(render_terminal(result))
-        print(page)
+        if has_page:
+            print(page)
     if failures:
         raise typer.Exit(1)
 

@@ -10,6 +10,7 @@ import typer
 
 from serein.cli.common import (
     MODEL_HELP,
+    BackendOption,
     ClassesOption,
     ConfidenceOption,
     DeviceOption,
@@ -26,9 +27,11 @@ from serein.inference.stream_config import StreamConfig
 from serein.utils.files import write_text
 
 if TYPE_CHECKING:
+    from serein.inference.backend import BackendSetting
     from serein.inference.folder import Summary
     from serein.inference.recognition import Recognition
     from serein.inference.recognizer import Recognizer
+    from serein.records import PrecisionSetting
 
 
 def recognize(
@@ -91,10 +94,14 @@ def recognize(
         typer.Option(help="What is said in the recording, for a model that reads words."),
     ] = None,
     device: DeviceOption = "cpu",
+    backend: BackendOption = "auto",
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or auto; default: that of the recipe.")
     ] = None,
     trust: TrustOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print which backend computes the model.")
+    ] = False,
     always: Annotated[bool | None, typer.Option("--always", hidden=True)] = None,
 ) -> None:
     """Recognize emotion in recordings. Files that cannot be read are listed and skipped.
@@ -105,9 +112,8 @@ def recognize(
     """
     from serein.cli.embeddings import check_options, embed_files
     from serein.inference import formats
-    from serein.inference.model_loading import DEFAULT_MODEL
+    from serein.inference.model_loading import DEFAULT_MODEL, choose_for_many_windows
     from serein.inference.recognizer import Recognizer
-    from serein.utils.device import PrecisionSetting
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
@@ -132,17 +138,22 @@ def recognize(
     by_segments = bool(settings) or channels == "each" or format in formats.SEGMENT_FORMATS
     if by_segments and answer_nonspeech:
         settings["speech"] = False
+    if is_folder or by_segments:
+        backend = choose_for_many_windows(backend, model or DEFAULT_MODEL)
     recognizer = Recognizer(
         model or DEFAULT_MODEL,
         device=device,
         trust=trust or (),
         confidence=parse_confidence(confidence),
-        precision=cast(PrecisionSetting | None, precision),
+        precision=cast("PrecisionSetting | None", precision),
         answer_nonspeech=answer_nonspeech,
         classes=classes,
+        backend=cast("BackendSetting", backend),
     )
     for warning in recognizer.warnings:
         print_stderr(warning)
+    if verbose:
+        print_stderr(f"{recognizer.name} is computed by {recognizer.backend.name}")
     if words is not None and (is_folder or by_segments or len(files) != 1):
         raise ConfigError(
             "--words are those of one recording with one answer; give one file, without options "
@@ -286,9 +297,9 @@ def card(
 ) -> None:
     """Print the card of a model: data, licence, scores, limits and use."""
     from serein.inference.formats import as_card
-    from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, open_model
+    from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, open_backend
 
-    print(as_card(open_model(find_model_file(model or DEFAULT_MODEL))), end="")
+    print(as_card(open_backend(find_model_file(model or DEFAULT_MODEL)).description), end="")
 
 
 def export(

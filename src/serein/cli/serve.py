@@ -8,6 +8,7 @@ import typer
 
 from serein.cli.common import (
     MODEL_HELP,
+    BackendOption,
     ClassesOption,
     ConfidenceOption,
     DeviceOption,
@@ -19,7 +20,8 @@ from serein.cli.common import (
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
-    from serein.utils.device import PrecisionSetting
+    from serein.inference.backend import BackendSetting
+    from serein.records import PrecisionSetting
 
 
 def serve(
@@ -89,10 +91,11 @@ def serve(
         str | None, typer.Option(help="fp32, bf16 or auto; default: that of the model's recipe.")
     ] = None,
     device: DeviceOption = "cpu",
+    backend: BackendOption = "auto",
     trust: TrustOption = None,
     queue: Annotated[int | None, typer.Option("--queue", hidden=True)] = None,
 ) -> None:
-    """Serve models over HTTP, with a web page at / (extra: serve)."""
+    """Serve models over HTTP, with a web page at /."""
     from serein.config import build_config
     from serein.inference.model_loading import DEFAULT_MODEL
     from serein.inference.recognizer import Recognizer
@@ -139,6 +142,7 @@ def serve(
             threads=threads,
             confidence=parse_confidence(confidence),
             precision=cast("PrecisionSetting | None", precision),
+            backend=cast("BackendSetting", backend),
             classes=classes,
         )
         for name in model or [DEFAULT_MODEL]

@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from serein import corpora
-from serein.records import Corpus, Recipe
-from serein.system import collect_packages, hash_recipe_sources
-from serein.utils.device import Precision
+from serein.records import Corpus, Precision, Recipe
 
 
 def command_line() -> str:
@@ -59,6 +56,8 @@ def describe_environment(
 
     ``source`` is the hash of the source code, a user's own modules included.
     """
+    from serein.system import collect_packages, hash_recipe_sources  # here: it imports torch
+
     return {
         "seed": seed,
         "threads": threads,
@@ -81,6 +80,8 @@ def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that the numbers depend on."""
+    import torch  # here: `serein explain` runs without
+
     return {
         "serein": version("serein"),
         "python": platform.python_version(),

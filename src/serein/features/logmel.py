@@ -226,21 +226,19 @@ class FrontEnd(nn.Module):
 
 
 class ONNXFrontEnd(nn.Module):
-    """The same front end for one waveform, with its Fourier transform as a matrix product.
+    """The same front end for one waveform, with its Fourier transform as matrix products.
 
-    The product is in double precision, which ONNX's own transform does not have everywhere.
+    The products are in double precision, which ONNX's own transform does not have everywhere.
     """
 
-    basis_sp: Tensor
+    window_s: Tensor
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end, self.config = front_end, front_end.config
-        size = self.config.window
-        angle_sc = fourier_angles(np.arange(size), size)
-        basis_sp = np.stack([np.cos(angle_sc), -np.sin(angle_sc)], axis=-1).reshape(size, -1)
+        self.transform = FourierTransform(self.config.window, self.config.window, torch.float64)
         window_s = front_end.window_s.cpu().double()
-        self.register_buffer("basis_sp", torch.from_numpy(basis_sp) * window_s[:, None])
+        self.register_buffer("window_s", window_s)
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """(1, S) -> frames (1, T, F) and a mask of ones."""
@@ -252,8 +250,9 @@ class ONNXFrontEnd(nn.Module):
         frames, half = 1 + wave_bs.shape[1] // config.hop, config.window // 2
         wave_s = F.pad(wave_bs[0], (half, config.window - half)).double()
         step_t = torch.arange(frames)[:, None]
-        frames_ts = wave_s[step_t * config.hop + torch.arange(config.window)]
-        parts_tp = (frames_ts @ self.basis_sp).float()
+        frames_ts = cut_frames(wave_s, frames, config.window, config.hop)
+        parts = self.transform(frames_ts * self.window_s)
+        parts_tp = torch.stack(parts, dim=2).flatten(1).float()
         power_tm = self.front_end.apply_filters(parts_tp * parts_tp)
         log_tm = power_tm.clamp(min=POWER_FLOOR).log()
         if config.scale == "unit":
@@ -264,6 +263,84 @@ class ONNXFrontEnd(nn.Module):
             context_tkm = log_tm[context_tk.clamp(0, frames - 1)]
             log_tm = (self.front_end.slopes_ok @ context_tkm).flatten(1)
         return log_tm[None], torch.ones(1, frames, dtype=torch.bool)
+
+
+class FourierTransform(nn.Module):
+    """The discrete Fourier transform of real frames as matrix products, for ONNX.
+
+    One product with the matrix of the whole transform takes several times as many operations. Here
+    N = P Q points are transformed in two steps (Cooley and Tukey 1965): with the sample n = Q a + b
+    and the bin k = c + P d,
+
+        X[c + P d] = sum_b exp(-2 pi i b (c + P d) / N) sum_a x[Q a + b] exp(-2 pi i a c / P).
+
+    A, B, C and D below are the numbers of a, b, c and d.
+    """
+
+    inner_ca: Tensor
+    outer_cbd: Tensor
+
+    def __init__(self, size: int, points: int, dtype: torch.dtype) -> None:
+        """Compute the matrices.
+
+        Args:
+            size: samples of a frame; zeros follow up to ``points``.
+            points: N, at least the samples.
+            dtype: of frames and bins.
+        """
+        super().__init__()
+        self.bins = points // 2 + 1
+        self.q = _choose_factor(size, points)
+        self.p = points // self.q
+        inner_ca = -fourier_phase(np.outer(np.arange(self.p), np.arange(size // self.q)), self.p)
+        bin_cd = np.arange(self.p)[:, None] + self.p * np.arange(-(-self.bins // self.p))
+        outer_cbd = -fourier_phase(np.arange(self.q)[:, None] * bin_cd[:, None], points)
+        real, imaginary = np.cos(outer_cbd), np.sin(outer_cbd)
+        rows = np.concatenate([real, imaginary], axis=2), np.concatenate([-imaginary, real], axis=2)
+        tables = {
+            "inner_ca": np.concatenate([np.cos(inner_ca), np.sin(inner_ca)]),
+            "outer_cbd": np.concatenate(rows, axis=1),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, torch.from_numpy(table).to(dtype))
+
+    def forward(self, frames_ts: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (T, S) -> real and imaginary parts of their bins, (T, N // 2 + 1) each."""
+        # In each permutation but the last, the last axis stays: others take several times as long.
+        frames = frames_ts.shape[0]
+        x_an = frames_ts.reshape(frames, -1, self.q).transpose(0, 1).flatten(1)
+        inner_pctb = (self.inner_ca @ x_an).reshape(2, self.p, frames, self.q)
+        inner_ctb = inner_pctb.permute(1, 2, 0, 3).flatten(2)  # real parts, then imaginary ones
+        outer_ctpd = (inner_ctb @ self.outer_cbd).reshape(self.p, frames, 2, -1)
+        parts_tpk = outer_ctpd.permute(1, 2, 3, 0).flatten(2)[..., : self.bins]
+        return parts_tpk[:, 0], parts_tpk[:, 1]
+
+
+def _choose_factor(size: int, points: int) -> int:
+    """Return the Q nearest to the root of the points that divides points and samples."""
+    factors = [q for q in range(1, points + 1) if points % q == 0 and size % q == 0]
+    return min(factors, key=lambda q: abs(math.log(q * q / points)))
+
+
+def fourier_phase(product: np.ndarray, points: int) -> np.ndarray:
+    """Return angles of integer products of sample and bin, in radians below 2 pi."""
+    return 2 * np.pi * (product % points) / points
+
+
+def cut_frames(wave_s: Tensor, frames: int, size: int, hop: int) -> Tensor:
+    """Cut a waveform (S,) into overlapping frames (T, size), in operations of ONNX.
+
+    Args:
+        wave_s: at least (frames - 1) x hop + size samples.
+        frames: T.
+        size: samples of a frame.
+        hop: samples from frame to frame.
+    """
+    if size % hop:
+        return wave_s[torch.arange(frames)[:, None] * hop + torch.arange(size)]
+    count = size // hop
+    hops_th = wave_s[: (frames + count - 1) * hop].reshape(-1, hop)
+    return torch.cat([hops_th[first : first + frames] for first in range(count)], dim=1)
 
 
 def fourier_angles(step_s: np.ndarray, points: int) -> np.ndarray:

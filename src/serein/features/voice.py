@@ -286,20 +286,17 @@ class FrontEnd(nn.Module):
 class ONNXFrontEnd(nn.Module):
     """The same front end for one waveform, with its Fourier transforms as matrix products."""
 
-    basis_sc: Tensor
     inverse_cl: Tensor
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end, self.mel = front_end, front_end.mel.to_onnx_module()
         size, points = front_end.config.window, front_end.fft_size
-        angle_sc = logmel.fourier_angles(np.arange(size), points)
-        basis_sc = np.concatenate([np.cos(angle_sc), np.sin(angle_sc)], axis=1)
+        self.transform = logmel.FourierTransform(size, points, torch.float32)
         lag_l = np.array([0, *range(front_end.min_lag - 1, front_end.max_lag + 1)])
         weight_c = np.full(points // 2 + 1, 2.0)
         weight_c[[0, -1]] = 1.0
         inverse_cl = np.cos(logmel.fourier_angles(lag_l, points)).T * weight_c[:, None] / points
-        self.register_buffer("basis_sc", torch.from_numpy(basis_sc).float())
         self.register_buffer("inverse_cl", torch.from_numpy(inverse_cl).float())
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,10 +308,9 @@ class ONNXFrontEnd(nn.Module):
         log_btm, mask_bt = self.mel(wave_bs, length_b)
         half, frame_count = config.window // 2, log_btm.shape[1]
         wave_s = F.pad(wave_bs[0], (half, config.window - half))
-        sample_ts = torch.arange(frame_count)[:, None] * config.hop + torch.arange(config.window)
-        frames_ts = wave_s[sample_ts]
+        frames_ts = logmel.cut_frames(wave_s, frame_count, config.window, config.hop)
         frames_ts = (frames_ts - frames_ts.mean(dim=1, keepdim=True)) * front_end.window_s
-        real_tc, imaginary_tc = (frames_ts @ self.basis_sc).chunk(2, dim=1)
+        real_tc, imaginary_tc = self.transform(frames_ts)
         correlation_tl = (real_tc.square() + imaginary_tc.square()) @ self.inverse_cl
         correlation_tl = correlation_tl[:, 1:] / correlation_tl[:, :1].clamp(min=MIN_ENERGY)
         pitch_tp = front_end.find_pitch(correlation_tl / front_end.window_l)

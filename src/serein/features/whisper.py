@@ -21,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
@@ -215,17 +214,12 @@ class FrontEnd(nn.Module):
 
 
 class ONNXFrontEnd(nn.Module):
-    """The same front end for one waveform, with its Fourier transform as a matrix product."""
-
-    basis_sc: Tensor
+    """The same front end for one waveform, with its Fourier transform as matrix products."""
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end, self.encoder = front_end, front_end.get_encoder(torch.device("cpu"))
-        angle_sc = logmel.fourier_angles(np.arange(WINDOW), WINDOW)
-        basis_sc = np.concatenate([np.cos(angle_sc), np.sin(angle_sc)], axis=1)
-        window_s = logmel.hann_window(WINDOW)[:, None]
-        self.register_buffer("basis_sc", torch.from_numpy(basis_sc * window_s).float())
+        self.transform = logmel.FourierTransform(WINDOW, WINDOW, torch.float32)
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """(1, S) -> one row (1, 1, F) and a mask of one."""
@@ -243,8 +237,8 @@ class ONNXFrontEnd(nn.Module):
         before_s, after_s = wave_s[1 : half + 1].flip(0), wave_s[size - half - 1 : size - 1].flip(0)
         wave_s = torch.cat([before_s, wave_s, after_s])
         frames = size // HOP
-        sample_ts = torch.arange(frames)[:, None] * HOP + torch.arange(WINDOW)
-        real_tc, imaginary_tc = (wave_s[sample_ts] @ self.basis_sc).chunk(2, dim=1)
+        frames_ts = logmel.cut_frames(wave_s, frames, WINDOW, HOP)
+        real_tc, imaginary_tc = self.transform(frames_ts * self.front_end.window_s)
         power_tc = real_tc.square() + imaginary_tc.square()
         return self.front_end.scale_power(power_tc.T[None])
 

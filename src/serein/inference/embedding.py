@@ -10,24 +10,22 @@ B = windows at a time, D = width of the vector, n = windows.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from serein import audio
 from serein.audio import Samples, Source
 from serein.errors import ConfigError, UnknownName
 from serein.inference.long_form import CHUNKS_AT_A_TIME, count_samples, iter_windows
-from serein.inference.onnx_runtime import ONNXSystem
-from serein.inference.predictor import BATCH_SIZE, Predictor, extract_inputs, torch_threads
+from serein.inference.predictor import BATCH_SIZE, Predictor
 from serein.inference.recognition import get_source_name
 from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
 from serein.inference.vad import CHUNK_SECONDS
-from serein.utils.device import autocast_context
 
 Vectors = NDArray[np.float32]
 
@@ -71,15 +69,27 @@ def choose_task(predictor: Predictor, task: str | None) -> str:
         UnknownName: the model has no such task.
         ConfigError: the model is exported, without the vectors.
     """
-    if isinstance(predictor.system, ONNXSystem):
+    if is_exported(predictor):
         raise ConfigError(
             f"{predictor.name} is an exported model, which gives answers and no embeddings; use "
             "the .safetensors file that it was exported from"
         )
-    tasks = list(predictor.system.classes)
+    tasks = list(predictor.description.classes)
     if task is not None and task not in tasks:
         raise UnknownName("task", task, tasks)
     return task or tasks[0]
+
+
+def is_exported(predictor: Predictor) -> bool:
+    """Return whether a model is an ONNX file alone, without a bundle."""
+    return getattr(predictor.backend, "is_exported", False)
+
+
+def limit_threads(predictor: Predictor) -> AbstractContextManager[None]:
+    """Limit torch, which computes vectors, to the threads of a model within the context."""
+    from serein.inference.torch_backend import torch_threads
+
+    return torch_threads(predictor.threads)
 
 
 def get_width(predictor: Predictor) -> int:
@@ -101,6 +111,11 @@ def embed_batches(
         task: whose vectors are computed.
         texts: the words of each window, for a model that reads words; None are recognised.
     """
+    import torch
+
+    from serein.inference.torch_backend import extract_inputs
+    from serein.utils.device import autocast_context
+
     system = predictor.system
     order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
     vectors = np.empty((len(windows), get_width(predictor)), np.float32)
@@ -138,7 +153,7 @@ def embed_many(
         ConfigError: the model needs words and has none, or is given words and reads none.
     """
     bounds, windows, texts = predictor.split_recordings(recordings, words)
-    with torch_threads(predictor.threads):
+    with limit_threads(predictor):
         has_speech = predictor.detect_speech(windows)
         vectors = embed_batches(predictor, windows, task, texts)
     embeddings, first = list[Embedding](), 0
@@ -171,7 +186,7 @@ def embed_long(
     bounds = audio.split_evenly(length, round(predictor.window * predictor.rate))
     windows = iter_windows(source, predictor.rate, bounds)
     vectors, has_speech = list[Vectors](), list[bool]()
-    with torch_threads(predictor.threads):
+    with limit_threads(predictor):
         while batch := list(islice(windows, BATCH_SIZE)):
             on_step()
             vectors.append(embed_batches(predictor, batch, task))
@@ -211,7 +226,7 @@ def embed_windows(
     stream, seconds, count = None, 0.0, 0
     block_seconds = CHUNKS_AT_A_TIME * CHUNK_SECONDS
     blocks = audio.iter_blocks(source, block_seconds=block_seconds, start=start, end=end)
-    with torch_threads(predictor.threads):
+    with limit_threads(predictor):
         for samples, rate in blocks:
             on_step()
             if stream is None:

@@ -14,14 +14,14 @@ import os
 import wave
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from serein import audio, bundle, config, recipes, registry
+from serein import audio, config, recipes, registry
 from serein.audio import Source, envelope
-from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError, UnknownName
+from serein.inference.backend import has_torch
 from serein.inference.model_loading import list_models
 from serein.inference.occlusion import Drops, measure_drops
 from serein.inference.recognition import AttentionMap, Recognition
@@ -33,6 +33,7 @@ from serein.metrics.correlation import (
 )
 from serein.metrics.jackknife import FISHER_Z, jackknife_interval
 from serein.metrics.regression import pearson_score, spearman_score
+from serein.model_file import read_document
 from serein.results.inference import (
     EXPLANATIONS_FORMAT,
     AttentionTrack,
@@ -41,6 +42,9 @@ from serein.results.inference import (
     Explanations,
     OcclusionTrack,
 )
+
+if TYPE_CHECKING:
+    from serein.bundle import Bundle
 
 METHODS = ("attention", "occlusion")
 """Methods of explanation."""
@@ -58,7 +62,7 @@ Interval = tuple[float, float] | None
 
 
 def explain(
-    model: Recognizer | Bundle | str | os.PathLike[str],
+    model: "Recognizer | Bundle | str | os.PathLike[str]",
     source: Source,
     *,
     start: float = 0.0,
@@ -153,16 +157,21 @@ def explain(
 def _no_attention_message(recognizer: Recognizer) -> str:
     if recognizer.word_source == "given":
         return (
-            f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) attends to "
+            f"the model {recognizer.name} (recipe {recognizer.description.recipe.name}) attends to "
             "words only, which have no times here; `serein recognize --words ... --format json` "
             "lists the weight of each word"
         )
-    models = [name for name in list_attention_models() if name != recognizer.name]
+    name, recipe = recognizer.name, recognizer.description.recipe.name
+    message = (
+        f"the model {name} (recipe {recipe}) has no attention to explain; choose the method "
+        "occlusion, which every model has"
+    )
+    if not has_torch():  # the files of models and front ends import it
+        return message
+    models = [other for other in list_attention_models() if other != name]
     return (
-        f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) has no attention to "
-        "explain; choose the method occlusion, which every model has. Shipped models with "
-        f"attention: {', '.join(models) or 'none'}; recipes that train one: "
-        f"{', '.join(list_attention_recipes())}."
+        f"{message}. Shipped models with attention: {', '.join(models) or 'none'}; recipes that "
+        f"train one: {', '.join(list_attention_recipes())}."
     )
 
 
@@ -171,7 +180,7 @@ def list_attention_models() -> list[str]:
     return sorted(
         name
         for name, file in list_models().items()
-        if _has_attention(bundle.read_document(file)["recipe"]["model"])
+        if _has_attention(read_document(file)["recipe"]["model"])
     )
 
 

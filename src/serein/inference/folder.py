@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serein.bundle import compute_bundle_digest
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference import tables
 from serein.inference.embedding import Embedding, get_width
@@ -139,7 +138,7 @@ def recognize_folder(
     run_engine = _choose_engine(engine, jobs)
     _check_not_empty(Listing(folder))
     context = RecognitionContext(predictor, folder, stream_config, embedded_task)
-    model, run_folder = compute_bundle_digest(predictor.bundle)[:16], _run_folder(output)
+    model, run_folder = predictor.backend.compute_digest()[:16], _run_folder(output)
     with lock_run(run_folder, output):
         check_plan(run_folder, output, _build_plan(context, model))
         store = PartStore(run_folder, _build_schema(context))

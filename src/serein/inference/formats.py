@@ -8,19 +8,21 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serein.bundle import Bundle, count_megabytes
 from serein.errors import ConfigError
+from serein.inference.backend import ModelDescription
 from serein.inference.recognition import UNSURE, Answer, Recognition, Segment, round_floats
 from serein.labels.votes import trains_on_votes
-from serein.system import is_estimator
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from serein.bundle import Bundle
 
 SEGMENT_FORMATS = ("rttm", "audformat", "vtt")
 """Formats that consist of segments."""
 LABEL_STUDIO = "label-studio"
 FORMATS = ("table", "json", "csv", LABEL_STUDIO, *SEGMENT_FORMATS)
+NO_ASR = "given with each recording: the model has no speech recogniser"
 NO_ASR = "given with each recording: the model has no speech recogniser"
 
 
@@ -318,26 +320,26 @@ def _format_class(answer: Answer, rank: int) -> str:
     return f"{name} {probability:.0%}"
 
 
-def as_card(bundle: Bundle) -> str:
-    """Format the card of a model as Markdown."""
-    card, system = bundle.card, bundle.system
-    # An estimator takes votes as weights of utterances; its probabilities are those of labels.
-    learns_shares = not is_estimator(system.recipe)
+def as_card(model: "ModelDescription | Bundle") -> str:
+    """Format the card of a model, of which the description suffices, as Markdown."""
+    description = model if isinstance(model, ModelDescription) else _describe_bundle(model)
+    card, recipe = description.card, description.recipe
     sections = {
+        # An estimator takes votes as weights of utterances; its probabilities are those of labels.
         "Answers": "; ".join(
             f"{task}: {', '.join(names) or 'a number'}"
             + ", as shares of raters' votes"
-            * (learns_shares and trains_on_votes(task, system.recipe))
-            for task, names in system.classes.items()
+            * (description.learns_shares and trains_on_votes(task, recipe))
+            for task, names in description.classes.items()
         ),
-        "Recipe": f"{system.recipe.name}, {_count_weights(bundle):,} weights",
-        **({"Words": _describe_words(bundle)} if system.needs_words else {}),
+        "Recipe": f"{recipe.name}, {description.weights:,} weights",
+        **({"Words": description.asr or NO_ASR} if description.needs_words else {}),
         "Data": card.data,
         "Licence": card.licence,
         "Confidence": "; ".join(
             f"{task}: temperature {fitted.temperature:.2f}, threshold {fitted.threshold:.2f} "
             f"({fitted.description or 'not fitted'})"
-            for task, fitted in bundle.confidence.items()
+            for task, fitted in description.confidence.items()
         ),
         "Scores": card.scores,
         "Limits": card.limits,
@@ -348,17 +350,7 @@ def as_card(bundle: Bundle) -> str:
     return "\n".join([f"# {card.name}\n", *text])
 
 
-def _count_weights(bundle: Bundle) -> int:
-    return sum(weight.numel() for weight in bundle.system.parameters())
+def _describe_bundle(bundle: "Bundle") -> ModelDescription:
+    from serein.inference.torch_backend import describe_bundle
 
-
-def _describe_words(bundle: Bundle) -> str:
-    """Describe where the words that a model reads come from: its recogniser, or its user."""
-    asr = bundle.asr
-    if asr is None:
-        return "given with each recording: the model has no speech recogniser"
-    size = f"{_count_weights(asr):,} weights, {count_megabytes(asr.system):.2f} MB of this file"
-    facts = {"data": asr.card.data, "licence": asr.card.licence, "scores": asr.card.scores}
-    known = "".join(f"; {name}: {text}" for name, text in facts.items() if text)
-    name = asr.card.name or "without a name"
-    return f"by the speech recogniser {name} ({asr.system.recipe.name}), {size}{known}"
+    return describe_bundle(bundle)

@@ -16,12 +16,8 @@ import numpy as np
 from serein import audio
 from serein.audio import Resampler, Samples, Source
 from serein.errors import ConfigError
-from serein.inference.predictor import (
-    BATCH_SIZE,
-    Predictor,
-    WindowPrediction,
-    torch_threads,
-)
+from serein.inference.backend import WindowPrediction
+from serein.inference.predictor import BATCH_SIZE, Predictor
 from serein.inference.recognition import Recognition, Segment, get_source_name
 from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
@@ -226,7 +222,7 @@ def recognize_long(
     bounds = audio.split_evenly(count_samples(source, predictor.rate), max_length)
     windows = iter_windows(source, predictor.rate, bounds)
     predictions: list[tuple[WindowPrediction, bool]] = []
-    with torch_threads(predictor.threads):
+    with predictor.limit_threads():
         while batch := list(islice(windows, BATCH_SIZE)):
             on_step()
             outputs = predictor.predict_batches(batch, attention=False)

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from serein.audio import Samples
 from serein.errors import ConfigError
-from serein.inference.predictor import BATCH_SIZE, Predictor, WindowPrediction, torch_threads
+from serein.inference.backend import WindowPrediction
+from serein.inference.predictor import BATCH_SIZE, Predictor
 
 SPAN_SECONDS = 0.4
 """Duration of a span in seconds: about two syllables. Spans start every half of it."""
@@ -176,7 +177,7 @@ def measure_drops(
         ConfigError: the model reads the given words and not the sound.
     """
     columns = {task: _find_column(predictor, task, labels) for task in predictor.classes}
-    with torch_threads(predictor.threads):
+    with predictor.limit_threads():
         if words is not None:
             _check_reads_sound(predictor, wave_s[slice(*windows[0])], words)
         rate, spans = predictor.rate, place_spans(len(wave_s), predictor.rate)
@@ -257,7 +258,7 @@ def _check_reads_sound(predictor: Predictor, wave_s: Samples, words: str) -> Non
     ]
     if answers[0] == answers[1]:
         raise ConfigError(
-            f"the model {predictor.name} (recipe {predictor.system.recipe.name}) reads the given "
-            "words only, and not the recording; a silenced span cannot change its answer. "
+            f"the model {predictor.name} (recipe {predictor.description.recipe.name}) reads the "
+            "given words only, and not the recording; a silenced span cannot change its answer. "
             "`serein recognize --words ... --format json` lists the weight of each word"
         )

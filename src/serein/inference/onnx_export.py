@@ -23,9 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from serein.bundle import Bundle, bundle_to_json
+from serein.bundle import Bundle, bundle_to_json, compute_bundle_digest
 from serein.errors import ConfigError
-from serein.inference.onnx_runtime import ONNXSystem, load_onnx
+from serein.inference.onnx_runtime import ONNXSystem, describe_interface, load_onnx
+from serein.layers.attention import AttentionWeights
 from serein.registry import list_names, load_module
 from serein.system import Output, SingleTaskEnsemble, System, predict_batch
 from serein.utils.files import write_bytes
@@ -53,12 +54,11 @@ def to_onnx(bundle: Bundle, path: Path) -> None:
         raise ConfigError("this model is an ONNX file already; copy it")
     try:
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(f'exporting needs {error.name}: pip install "serein[onnx]"') from error
     system = copy.deepcopy(bundle.system).cpu().eval()
-    content = _export_model(replace(bundle, system=system))
+    content = export_graph(replace(bundle, system=system))
     _check_outputs(system, load_onnx(content, str(path)).system)
     write_bytes(path, content)
 
@@ -82,7 +82,8 @@ class _WaveformModel(nn.Module):
         return self.system(self.system.extract_features(wave_bs, length_b))
 
 
-def _export_model(bundle: Bundle) -> bytes:
+def export_graph(bundle: Bundle) -> bytes:
+    """Return a model as an ONNX file; its outputs are not checked."""
     system = bundle.system
     one = _WaveformModel(build_onnx_system(system))
     noise_bs = _make_noise(system, 2.0)
@@ -99,9 +100,20 @@ def _export_model(bundle: Bundle) -> bytes:
             verbose=False,
         )
     assert program is not None
-    document = json.loads(bundle_to_json(bundle)) | {"maps": {k: m.stride for k, m in maps.items()}}
+    document = json.loads(bundle_to_json(bundle)) | describe_graph(bundle, maps)
     program.model.metadata_props["serein"] = json.dumps(document)
     return program.model_proto.SerializeToString()
+
+
+def describe_graph(bundle: Bundle, maps: Mapping[str, AttentionWeights]) -> dict[str, Any]:
+    """Return the part of a graph's document that the document of its bundle has not."""
+    system = bundle.system
+    weights = sum(weight.numel() for weight in system.parameters())
+    return {
+        "maps": {name: own.stride for name, own in maps.items()},
+        "sha256": compute_bundle_digest(bundle),
+        "interface": describe_interface(system.recipe, system.classes, weights),
+    }
 
 
 def build_onnx_system(system: System) -> System:

@@ -1,10 +1,13 @@
-"""Run exported models with onnxruntime: an ONNX file in the place of a system.
+"""Exported models among those of torch: an ONNX file in the place of a system.
+
+``onnx_backend`` applies exported models without torch.
 
 B = batch, S = samples, H = heads, T = steps.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,11 +18,13 @@ from torch import Tensor
 from serein import bundle
 from serein.bundle import MALFORMED_DOCUMENT_ERRORS, Bundle
 from serein.config import build_config, rename_settings
-from serein.errors import BundleError, ConfigError, SereinError
+from serein.errors import BundleError, SereinError
 from serein.features.normalization import Normalizer
+from serein.inference.dimensions import find_dimension_sources
+from serein.inference.onnx_session import not_exported, open_session, run_session
 from serein.layers.attention import AttentionWeights
 from serein.records import Recipe
-from serein.system import Inputs, Output, System
+from serein.system import Inputs, Output, System, build_front_end, is_estimator
 from serein.utils.device import init_empty_weights
 
 
@@ -88,8 +93,8 @@ class ONNXSystem(System):
         }
 
     def _run(self, wave_s: np.ndarray) -> dict[str, Tensor]:
-        outputs = self.session.run(None, {"wave": wave_s[None].astype(np.float32)})
-        return dict(zip(self.output_names, map(torch.from_numpy, outputs), strict=True))
+        outputs = run_session(self.session, self.output_names, wave_s)
+        return {name: torch.from_numpy(array) for name, array in outputs.items()}
 
 
 def _stack_maps(weights: Sequence[Tensor]) -> Tensor:
@@ -107,9 +112,9 @@ def load_onnx(content: bytes, name: str) -> Bundle:
 
     Raises:
         BundleError: the file is corrupt, or was not written by this package.
-        ConfigError: the extra ``onnx`` is not installed.
+        BackendError: onnxruntime is missing or broken.
     """
-    session = _open_session(content, name)
+    session = open_session(content, name)
     try:
         document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
         bundle.check_format(document, name)
@@ -120,28 +125,31 @@ def load_onnx(content: bytes, name: str) -> Bundle:
     except BundleError:
         raise
     except (SereinError, *MALFORMED_DOCUMENT_ERRORS) as error:
-        raise BundleError(
-            f"{name} was not written by this version of `serein export` "
-            f"({type(error).__name__}: {error}); export the model again"
-        ) from error
+        raise not_exported(name, error) from error
 
 
-def _open_session(content: bytes, name: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            'an exported model needs onnxruntime: pip install "serein[onnx]"'
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    try:
-        return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base class
-        reason = " ".join(str(error).split())
-        raise BundleError(
-            f"{name} is not an ONNX file that onnxruntime can run, or is truncated: {reason}"
-        ) from error
+def describe_interface(
+    recipe: Recipe, classes: Mapping[str, Sequence[str]], weights: int = 0
+) -> dict[str, Any]:
+    """Return what ``ModelDescription`` has and the document of a bundle has not, for JSON.
+
+    Args:
+        recipe: of the model.
+        classes: of each task.
+        weights: number of trained weights.
+    """
+    with init_empty_weights():
+        front_end = build_front_end(recipe, allow_custom=False)
+    sources = find_dimension_sources(recipe, classes)
+    return {
+        "rate": front_end.rate,
+        "hop": front_end.hop,
+        "max_seconds": front_end.max_seconds,
+        "shares": bool(getattr(front_end, "shares", False)),
+        "dimensions": {name: asdict(source) for name, source in sources.items()},
+        "weights": weights,
+        "learns_shares": not is_estimator(recipe),
+    }
 
 
 def _load_system(content: bytes) -> System:

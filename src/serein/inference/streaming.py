@@ -15,7 +15,8 @@ import numpy as np
 
 from serein.audio import Block, Resampler, convert_block
 from serein.errors import AudioError, ConfigError
-from serein.inference.predictor import Predictor, Window, torch_threads
+from serein.inference.backend import Window
+from serein.inference.predictor import Predictor
 from serein.inference.recognition import Segment
 from serein.inference.stream_config import StreamConfig
 from serein.inference.vad import (
@@ -103,10 +104,9 @@ class Stream:
                 "shards are split between segments of speech; switch speech detection on"
             )
         self.predictor, self._origin, self._window_times = predictor, origin, window_times
-        front_end = predictor.system.front_end
-        self._input_rate, self._rate = rate, front_end.rate
+        self._input_rate, self._rate = rate, predictor.rate
         self._windowing = WindowingConfig.from_stream_config(
-            config, front_end.rate, front_end.hop, front_end.max_seconds
+            config, self._rate, predictor.description.hop, predictor.window
         )
         self._resample = Resampler(rate, self._rate)
         needs_vad_rate = config.speech and self._rate != VAD_RATE
@@ -170,7 +170,7 @@ class Stream:
 
     def _process(self, block: Block | None) -> list[Segment]:
         predictor = self.predictor
-        with torch_threads(predictor.threads):
+        with predictor.limit_threads():
             steps = self.prepare_steps(block)
             windows = [step.window for step in steps if step.window]
             p_bk = NO_PREDICTIONS
@@ -333,7 +333,7 @@ def feed_streams(
         For each stream what ``feed`` or ``close`` returns, up to rounding, or the exception that
         it raises; an exception of one stream does not affect the others.
     """
-    with torch_threads(predictor.threads):
+    with predictor.limit_threads():
         steps = [_prepare_steps(stream, block) for stream, block in feeds]
         windows = [_collect_windows(stream_steps) for stream_steps in steps]
         predictions = _predict_streams(predictor, windows)

@@ -14,7 +14,8 @@ from serein.audio import Samples, Source
 from serein.bundle import Bundle, Card
 from serein.errors import AudioError, ConfigError
 from serein.features import whisper_asr
-from serein.inference.predictor import collect_words, pad_waveforms, torch_threads, unbatch
+from serein.inference.torch_backend import pad_waveforms, torch_threads, unbatch
+from serein.inference.words import collect_words
 from serein.labels.vocabulary import END, normalize_text, tokenize
 from serein.layers import ssl_encoder
 from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
@@ -161,7 +162,7 @@ class Transcriber:
         bounded = transcript.ended_b is not None and not bool(transcript.ended_b[0])
         predictions = unbatch({TRANSCRIPT: transcript.id_bl}, output.attention)
         words = collect_words(
-            predictions, [(0.0, seconds)], self.system.transcript_task, self.system.front_end.hop
+            predictions, [(0.0, seconds)], self.vocabulary.words, self.system.front_end.hop
         )
         return Transcription(
             id=name,

@@ -1,7 +1,7 @@
 """Voice activity detection with silero-vad, for streams and long files and for short recordings.
 
 silero-vad (https://github.com/snakers4/silero-vad, MIT) gives the probability of speech for each
-block of 32 ms at 16 kHz, one block after the other. Here its weights are loaded into torch layers:
+block of 32 ms at 16 kHz, one block after the other. Here its layers are two graphs of onnxruntime:
 the encoder runs over many blocks at once, and the recurrent state is reset at the start of every
 chunk of 32 s, after a warm-up on the blocks before it. Chunks are counted from the start of the
 recording, so a whole file (many chunks in parallel), a stream and a shard give the same
@@ -11,22 +11,19 @@ N = blocks or recordings, S = samples of a block with its context, D = channels,
 time, T = blocks of a chunk or of a step, C = bins of the spectrum.
 """
 
-import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from serein.audio import Resampler, Samples
-from serein.errors import BundleError
+from serein.inference.onnx_session import open_session
+from serein.model_file import read_bytes
+from serein.registry import PACKAGE_ROOT
 
 SAMPLE_RATE = 16_000
 BLOCK_SAMPLES = 512
@@ -68,84 +65,49 @@ BLOCKS_PER_EXTRA = 250
 BLOCKS_PER_STEP = 16
 """Blocks that are scored before ``contains_speech`` checks whether it can stop."""
 
-LSTMState = tuple[Tensor, Tensor]
+LSTMState = tuple[np.ndarray, np.ndarray]
+SILERO_FOLDER = PACKAGE_ROOT / "pretrained" / "silero-vad"
+"""The graphs of silero-vad, which ``shipped_graphs`` makes of the weights of its package."""
 
 
-class SileroModel(nn.Module):
-    """The layers of silero-vad; its spectrum is a convolution with fixed weights."""
+class SileroModel:
+    """silero-vad in onnxruntime, on one processor thread."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.spectrum = nn.Conv1d(1, 258, 256, stride=128, bias=False)
-        self.encoder = nn.ModuleList(
-            nn.Conv1d(channels, filters, 3, stride, padding=1)
-            for channels, filters, stride in (
-                (129, 128, 1),
-                (128, 64, 2),
-                (64, 64, 2),
-                (64, 128, 1),
-            )
+    def __init__(self, folder: Path) -> None:
+        """Open the graphs.
+
+        Raises:
+            BackendError: onnxruntime is missing or broken.
+            BundleError: a graph is missing or damaged.
+        """
+        self._encoder, self._recurrence = (
+            open_session(read_bytes(folder / name), str(folder / name))
+            for name in ("encoder.onnx", "recurrence.onnx")
         )
-        self.recurrence = nn.LSTM(128, STATE_SIZE, batch_first=True)
-        self.head = nn.Conv1d(STATE_SIZE, 1, 1)
 
-    def encode(self, wave_ns: Tensor) -> Tensor:
+    def encode(self, wave_ns: np.ndarray) -> np.ndarray:
         """Encode blocks with their context (N, S) to (N, D), each block independently."""
-        padded_ns = F.pad(wave_ns[:, None], (0, CONTEXT_SAMPLES), mode="reflect")
-        real_nct, imaginary_nct = self.spectrum(padded_ns).chunk(2, dim=1)
-        x_nct = (real_nct.square() + imaginary_nct.square()).sqrt()
-        for convolution in self.encoder:
-            x_nct = convolution(x_nct).relu()
-        return x_nct[..., 0]
+        (x_nd,) = self._encoder.run(["encoded"], {"wave": np.ascontiguousarray(wave_ns)})
+        encoded: np.ndarray = x_nd
+        return encoded
 
-    def forward(self, x_ltd: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+    def __call__(self, x_ltd: np.ndarray, state: LSTMState) -> tuple[np.ndarray, LSTMState]:
         """Map encoded blocks (L, T, D) and a state to probabilities (L, T) and the next state."""
-        h_ltd, state = self.recurrence(x_ltd, state)
-        return self.head(h_ltd.relu().mT)[:, 0].sigmoid(), state
+        names = ["probability", "next_h", "next_c"]
+        inputs = {"encoded": x_ltd, "h": state[0], "c": state[1]}
+        p_lt, h_1ld, c_1ld = self._recurrence.run(names, inputs)
+        return p_lt, (h_1ld, c_1ld)
 
 
 @cache
 def load_silero() -> SileroModel:
-    """Load the model with the weights of the installed silero-vad package.
+    """Open the shipped graphs of silero-vad, once a process.
 
     Raises:
-        BundleError: the package or its weights are missing.
+        BackendError: onnxruntime is missing or broken.
+        BundleError: a graph is missing or damaged.
     """
-    spec = find_spec("silero_vad")
-    folders = (spec and spec.submodule_search_locations) or [""]
-    path = Path(folders[0]) / "data" / "silero_vad.jit"
-    if not path.is_file():
-        raise BundleError(
-            f"silero-vad's weights are missing ({path}); expected those of silero-vad 6. Install "
-            "it with pip install 'silero-vad>=6.2.3,<7', or switch speech detection off"
-        )
-    with warnings.catch_warnings():  # torch deprecates the only format that has all weights
-        warnings.simplefilter("ignore", DeprecationWarning)
-        weights = torch.jit.load(str(path)).state_dict()  # type: ignore[no-untyped-call]
-    model = SileroModel().eval()
-    model.load_state_dict(
-        {
-            _convert_weight_name(name): weight
-            for name, weight in weights.items()
-            if name.startswith("_model.")
-        }
-    )
-    return model.requires_grad_(False)
-
-
-def _convert_weight_name(name: str) -> str:
-    """Convert ``_model.encoder.0.reparam_conv.weight`` to ``encoder.0.weight``, for example."""
-    replacements = {
-        "_model.": "",
-        "stft.forward_basis_buffer": "spectrum.weight",
-        ".reparam_conv": "",
-        "decoder.decoder.2": "head",
-    }
-    for old, new in replacements.items():
-        name = name.replace(old, new)
-    if name.startswith("decoder.rnn."):
-        return f"recurrence.{name.removeprefix('decoder.rnn.')}_l0"
-    return name
+    return SileroModel(SILERO_FOLDER)
 
 
 class ChunkedVAD:
@@ -163,8 +125,8 @@ class ChunkedVAD:
         """
         self.position = first_chunk * CHUNK_BLOCKS
         self._model = load_silero()
-        self._rest_s = torch.zeros(CONTEXT_SAMPLES)
-        self._before_nd = torch.zeros(0, STATE_SIZE)
+        self._rest_s = np.zeros(CONTEXT_SAMPLES, np.float32)
+        self._before_nd = np.zeros((0, STATE_SIZE), np.float32)
         self._state = _zero_state(1)
 
     def __call__(self, wave_s: Samples, *, last: bool = False) -> Samples:
@@ -174,22 +136,21 @@ class ChunkedVAD:
             wave_s: the next samples.
             last: whether no more samples follow; an incomplete block is then padded with zeros.
         """
-        samples_s = torch.cat([self._rest_s, torch.from_numpy(wave_s)])
+        samples_s = np.concatenate([self._rest_s, wave_s], dtype=np.float32)
         if last:
-            samples_s = F.pad(samples_s, (0, -(len(samples_s) - CONTEXT_SAMPLES) % BLOCK_SAMPLES))
+            samples_s = np.pad(samples_s, (0, -(len(samples_s) - CONTEXT_SAMPLES) % BLOCK_SAMPLES))
         count = (len(samples_s) - CONTEXT_SAMPLES) // BLOCK_SAMPLES
-        self._rest_s = samples_s[count * BLOCK_SAMPLES :].clone()
+        self._rest_s = samples_s[count * BLOCK_SAMPLES :].copy()
         if not count:
             return np.zeros(0, np.float32)
-        wave_ns = samples_s.unfold(0, CONTEXT_SAMPLES + BLOCK_SAMPLES, BLOCK_SAMPLES)
-        with torch.inference_mode():
-            batches = torch.split(wave_ns, ENCODER_BATCH_SIZE)
-            x_nd = torch.cat([self._model.encode(batch_ns) for batch_ns in batches])
-            return self._run_recurrence(x_nd).numpy()
+        wave_ns = _cut_blocks(samples_s)
+        batches = range(0, count, ENCODER_BATCH_SIZE)
+        encoded = [self._model.encode(wave_ns[at : at + ENCODER_BATCH_SIZE]) for at in batches]
+        return self._run_recurrence(np.concatenate(encoded))
 
-    def _run_recurrence(self, x_nd: Tensor) -> Tensor:
+    def _run_recurrence(self, x_nd: np.ndarray) -> np.ndarray:
         """Compute the probabilities of encoded blocks; chunks that end here run in one batch."""
-        known_nd = torch.cat([self._before_nd, x_nd])
+        known_nd = np.concatenate([self._before_nd, x_nd])
         offset = self.position - len(self._before_nd)
         end = self.position + len(x_nd)
         next_chunk = self.position // CHUNK_BLOCKS * CHUNK_BLOCKS + CHUNK_BLOCKS
@@ -201,11 +162,11 @@ class ChunkedVAD:
             part = parts[-1]
             p_lt, self._state = self._model(part.x_td[None], part.state)
             probabilities.append(p_lt[0, part.warm_up :])
-        self._before_nd = known_nd[-WARM_UP_BLOCKS:].clone()
+        self._before_nd = known_nd[-WARM_UP_BLOCKS:].copy()
         self.position = end
-        return torch.cat(probabilities)
+        return np.concatenate(probabilities)
 
-    def _slice_chunk(self, known_nd: Tensor, offset: int, start: int, end: int) -> "_ChunkPart":
+    def _slice_chunk(self, known_nd: np.ndarray, offset: int, start: int, end: int) -> "_ChunkPart":
         """Slice blocks of one chunk; the start of a chunk has a warm-up and a zero state."""
         if start % CHUNK_BLOCKS:
             return _ChunkPart(known_nd[start - offset : end - offset], 0, self._state)
@@ -216,21 +177,39 @@ class ChunkedVAD:
 class _ChunkPart(NamedTuple):
     """Encoded blocks of one chunk, how many of them are warm-up, and the state before them."""
 
-    x_td: Tensor
+    x_td: np.ndarray
     warm_up: int
     state: LSTMState
 
 
-def _run_parts(model: SileroModel, parts: list[_ChunkPart]) -> list[Tensor]:
-    x_ltd = nn.utils.rnn.pad_sequence([part.x_td for part in parts], batch_first=True)
-    h_1ld = torch.cat([part.state[0] for part in parts], dim=1)
-    c_1ld = torch.cat([part.state[1] for part in parts], dim=1)
+def _run_parts(model: SileroModel, parts: list[_ChunkPart]) -> list[np.ndarray]:
+    x_ltd = _pad_sequences([part.x_td for part in parts])
+    h_1ld = np.concatenate([part.state[0] for part in parts], axis=1)
+    c_1ld = np.concatenate([part.state[1] for part in parts], axis=1)
     p_lt, _ = model(x_ltd, (h_1ld, c_1ld))
     return [p_t[part.warm_up : len(part.x_td)] for p_t, part in zip(p_lt, parts, strict=True)]
 
 
+def _pad_sequences(sequences: Sequence[np.ndarray]) -> np.ndarray:
+    """Pad sequences (T, D) with zeros to (L, T, D)."""
+    longest = max(map(len, sequences))
+    x_ltd = np.zeros((len(sequences), longest, STATE_SIZE), np.float32)
+    for x_td, own_td in zip(x_ltd, sequences, strict=True):
+        x_td[: len(own_td)] = own_td
+    return x_ltd
+
+
+def _cut_blocks(samples_s: np.ndarray) -> np.ndarray:
+    """Return a view of the complete blocks with their context (N, S); samples begin with one."""
+    size = CONTEXT_SAMPLES + BLOCK_SAMPLES
+    if len(samples_s) < size:
+        return np.zeros((0, size), np.float32)
+    return np.lib.stride_tricks.sliding_window_view(samples_s, size)[::BLOCK_SAMPLES]
+
+
 def _zero_state(count: int) -> LSTMState:
-    return torch.zeros(1, count, STATE_SIZE), torch.zeros(1, count, STATE_SIZE)
+    zeros_1ld = np.zeros((1, count, STATE_SIZE), np.float32)
+    return zeros_1ld, zeros_1ld
 
 
 class SpeechSegment(NamedTuple):
@@ -387,12 +366,12 @@ def contains_speech(waves: Sequence[Samples], rate: float) -> list[bool]:
         rate: sampling rate, in Hz.
 
     Raises:
-        BundleError: silero-vad is missing.
+        BackendError: onnxruntime is missing or broken.
     """
     model = load_silero()
     blocks = [_split_blocks(_resample_to_16k(wave_s, rate)) for wave_s in waves]
     speech_blocks, has_speech = [0] * len(waves), [False] * len(waves)
-    state_21nd = torch.zeros(2, 1, len(waves), STATE_SIZE)
+    state_21nd = np.zeros((2, 1, len(waves), STATE_SIZE), np.float32)
     first, active = 0, list(range(len(waves)))
     while active := [n for n in active if not has_speech[n] and first < len(blocks[n])]:
         step = [blocks[n][first : first + BLOCKS_PER_STEP] for n in active]
@@ -403,7 +382,7 @@ def contains_speech(waves: Sequence[Samples], rate: float) -> list[bool]:
         for row, n in enumerate(active):
             speech_blocks[n] += int((p_nt[row, : len(step[row])] >= PRESENCE_THRESHOLD).sum())
             has_speech[n] = speech_blocks[n] >= _required_blocks(first)
-            state_21nd[:, :, n] = torch.stack([part[:, row] for part in state])
+            state_21nd[:, :, n] = [part[:, row] for part in state]
     return has_speech
 
 
@@ -416,18 +395,16 @@ def _resample_to_16k(wave_s: Samples, rate: float) -> Samples:
     return wave_s if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)(wave_s, last=True)
 
 
-def _split_blocks(wave_s: Samples) -> Tensor:
+def _split_blocks(wave_s: Samples) -> np.ndarray:
     """Split samples (S,) into blocks with their context; the last one is padded with zeros."""
-    padded_s = np.pad(wave_s, (CONTEXT_SAMPLES, -len(wave_s) % BLOCK_SAMPLES))
-    return torch.from_numpy(padded_s).unfold(0, CONTEXT_SAMPLES + BLOCK_SAMPLES, BLOCK_SAMPLES)
+    padding = CONTEXT_SAMPLES, -len(wave_s) % BLOCK_SAMPLES
+    return _cut_blocks(np.pad(wave_s, padding).astype(np.float32, copy=False))
 
 
 def _score_blocks(
-    model: SileroModel, blocks: Sequence[Tensor], state: LSTMState
-) -> tuple[Tensor, LSTMState]:
+    model: SileroModel, blocks: Sequence[np.ndarray], state: LSTMState
+) -> tuple[np.ndarray, LSTMState]:
     """Return the probabilities (N, T) of the blocks of each recording, and the next states."""
-    with torch.inference_mode():
-        lengths = [len(recording_blocks) for recording_blocks in blocks]
-        x_nd = torch.split(model.encode(torch.cat(list(blocks))), lengths)
-        x_ntd = nn.utils.rnn.pad_sequence(list(x_nd), batch_first=True)
-        return model(x_ntd, state)
+    ends = np.cumsum([len(recording_blocks) for recording_blocks in blocks])
+    x_nd = np.split(model.encode(np.concatenate(blocks)), ends[:-1])
+    return model(_pad_sequences(x_nd), state)

@@ -1,27 +1,22 @@
-"""The words that a model reads: given with a recording, or by the speech recogniser of its bundle.
+"""The words of an answer: those that a model reads or recognises, and their times.
 
-B = windows at a time, S = samples, L = words of the longest transcript.
+B = windows at a time, H = heads, T = steps, L = words of the longest transcript.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from serein.bundle import Bundle
-from serein.labels.vocabulary import tokenize
-from serein.layers.attention import AttentionWeights
-from serein.layers.outputs import ASR_ATTENTION
-from serein.system import TRANSCRIPT, System, predict_batch
-from serein.tasks.transcript import Task as TranscriptTask
-from serein.utils.device import (
-    Precision,
-    PrecisionSetting,
-    requested_precision,
-    resolve_precision,
-    to_bf16,
+from serein.labels.vocabulary import END, Vocabulary
+from serein.records import Recipe
+from serein.results.inference import RecognizedWord
+from serein.utils.attention_maps import (
+    ASR_ATTENTION,
+    TRANSCRIPT,
+    WORD_ATTENTION,
+    attention_step_times,
 )
 
 GIVE_WORDS = (
@@ -30,20 +25,16 @@ GIVE_WORDS = (
 )
 
 
-def describe_missing_words(bundle: Bundle, name: str) -> str:
-    """Describe that a model needs words and has no speech recogniser.
+class WindowAttention(NamedTuple):
+    """An attention map of one window.
 
-    Args:
-        bundle: the model.
-        name: its name.
+    Attributes:
+        weight: (H, T), or (H, T, T) of queries by keys; 0 on padding.
+        stride: frames of the front end in one step; 0 where the steps are words.
     """
-    recipe = bundle.system.recipe
-    if recipe.text.get("transcripts_from"):
-        return (
-            f"{name} ({recipe.name}) reads words and was saved without its recogniser "
-            f"{recipe.text['transcripts_from']}; train it again, which saves both in one file"
-        )
-    return f"{name} ({recipe.name}) reads words and has no recogniser that makes them"
+
+    weight: np.ndarray
+    stride: int
 
 
 class WindowWords(NamedTuple):
@@ -58,80 +49,83 @@ class WindowWords(NamedTuple):
 
     words: list[str]
     recognized: bool = False
-    attention: AttentionWeights | None = None
+    attention: WindowAttention | None = None
 
 
-@dataclass(frozen=True)
-class ASR:
-    """The speech recogniser of a bundle, ready to compute.
+class WindowPrediction(NamedTuple):
+    """The prediction for one window.
 
     Attributes:
-        system: the network, in the precision that it computes in.
-        precision: precision that it computes in.
+        outputs: for each task, K probabilities, or the one value.
+        attention: attention maps by name.
+        words: the words that the model read; None if it reads none.
     """
 
-    system: System
-    precision: Precision
-
-    @property
-    def hop(self) -> float:
-        """Seconds from frame to frame."""
-        return self.system.front_end.hop
-
-    def __call__(self, wave_bs: Tensor, length_b: Tensor) -> list[WindowWords]:
-        """Recognise the words of windows (B, S) with lengths in samples (B,)."""
-        task, device = self.system.transcript_task, self.system.device
-        assert isinstance(task, TranscriptTask)
-        with torch.inference_mode():
-            inputs = self.system.extract_features(wave_bs.to(device), length_b.to(device))
-        predictions, output = predict_batch(self.system, inputs, self.precision)
-        weight_blt, stride = output.attention[ASR_ATTENTION]
-        recognized = []
-        for ids, weight_lt in zip(predictions[TRANSCRIPT].tolist(), weight_blt.cpu(), strict=True):
-            words = task.vocabulary.decode(ids).split()
-            attention = AttentionWeights(weight_lt[: len(words) + 1], stride)
-            recognized.append(WindowWords(words, True, attention))
-        return recognized
+    outputs: dict[str, list[float]]
+    attention: dict[str, WindowAttention]
+    words: WindowWords | None = None
 
 
-def build_asr(bundle: Bundle, precision: PrecisionSetting | None) -> ASR | None:
-    """Prepare the speech recogniser of a bundle; None if it has none.
+def describe_missing_words(recipe: Recipe, name: str) -> str:
+    """Describe that a model needs words and has no speech recogniser.
 
     Args:
-        bundle: a saved model.
-        precision: to compute in; None is the precision of the recogniser's own recipe.
+        recipe: of the model.
+        name: its name.
     """
-    if bundle.asr is None:
-        return None
-    system = bundle.asr.system
-    setting = requested_precision(system.recipe) if precision is None else precision
-    resolved = resolve_precision(setting, system.device)
-    return ASR(to_bf16(system) if resolved == "bf16" else system, resolved)
+    if recipe.text.get("transcripts_from"):
+        return (
+            f"{name} ({recipe.name}) reads words and was saved without its recogniser "
+            f"{recipe.text['transcripts_from']}; train it again, which saves both in one file"
+        )
+    return f"{name} ({recipe.name}) reads words and has no recogniser that makes them"
 
 
-def read_words(
-    asr: ASR | None, wave_bs: Tensor, length_b: Tensor, texts: Sequence[str | None]
-) -> list[WindowWords]:
-    """Return the words of windows: those that were given, and for the others those of the ASR.
+def collect_words(
+    predictions: Sequence[WindowPrediction],
+    windows: Sequence[tuple[float, float]],
+    vocabulary: Sequence[str],
+    hop: float,
+) -> list[RecognizedWord]:
+    """Return the words of a recording; recognised words have an end token after each window.
 
     Args:
-        asr: the speech recogniser; None if all words are given.
-        wave_bs: samples of each window, padded.
-        length_b: its number of samples.
-        texts: the words that were given for each window; None has to be recognised.
+        predictions: prediction for each window.
+        windows: start and end of each window, in seconds.
+        vocabulary: words of the model by id; a model without gives no words.
+        hop: seconds from frame to frame of the speech recogniser.
     """
-    recognized: Sequence[WindowWords | None] = [None] * len(texts)
-    if asr is not None and None in texts:
-        recognized = asr(wave_bs, length_b)
+    if not vocabulary:
+        return []
+    decoder = Vocabulary(tuple(vocabulary))
     return [
-        own or WindowWords([]) if text is None else WindowWords(tokenize(text))
-        for text, own in zip(texts, recognized, strict=True)
+        word
+        for (start, end), prediction in zip(windows, predictions, strict=True)
+        if prediction.words or TRANSCRIPT in prediction.outputs
+        for word in _align_words(prediction, start, end, decoder, hop)
     ]
 
 
-def encode_words(system: System, words: Sequence[WindowWords]) -> tuple[Tensor, Tensor]:
-    """Encode the words of windows as the input of a model: ids (B, L), and mask (B, L)."""
-    assert system.transcript_task is not None
-    id_bl = system.transcript_task.encode_texts([" ".join(one.words) for one in words])
-    id_bl = id_bl.to(system.device)
-    return id_bl.long().clamp(min=0), id_bl >= 0
+def _align_words(
+    prediction: WindowPrediction, start: float, end: float, vocabulary: Vocabulary, hop: float
+) -> list[RecognizedWord]:
+    """Give each word the time of its largest attention weight, and its share of the emotion's."""
+    asr_map = prediction.attention.get(ASR_ATTENTION)
+    word_map = prediction.attention.get(WORD_ATTENTION)
+    if prediction.words is None:
+        words = vocabulary.decode(map(int, prediction.outputs[TRANSCRIPT])).split()
+    else:
+        words = prediction.words.words
+    count = max(1, len(words)) if prediction.words else len(words) + 1  # without words: </s>
+    if prediction.words is None or prediction.words.recognized or not words:
+        words = [*words, END]
+    times: list[float | None] = [None] * len(words)
+    if asr_map is not None:
+        steps = attention_step_times(asr_map.weight.shape[-1], asr_map.stride, hop, end - start)
+        peaks = asr_map.weight[: len(words), : len(steps)].argmax(axis=-1).tolist()
+        times = [round(start + steps[peak], 3) for peak in peaks]
+    weights = [] if word_map is None else word_map.weight.mean(axis=0)[:count].tolist()
+    return [
+        RecognizedWord(word=word, time=time, weight=weight)
+        for word, time, weight in zip_longest(words, times, weights)
+    ]

@@ -11,14 +11,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from serein.labels import vocabulary
+from serein.utils.attention_maps import ASR_ATTENTION as ASR_ATTENTION
+from serein.utils.attention_maps import WORD_ATTENTION as WORD_ATTENTION
 
 START_ID, END_ID = map(vocabulary.SPECIAL_TOKENS.index, (vocabulary.START, vocabulary.END))
 """Ids of <s>, which is the blank of CTC too, and of </s>."""
-
-ASR_ATTENTION = "recogniser"
-"""Name of the attention map (B, L, T') of each word over the frames."""
-WORD_ATTENTION = "words"
-"""Name of the attention map (B, H, L) of heads over words; it has no frames, so its stride is 0."""
 
 
 class TranscriptOutput(NamedTuple):

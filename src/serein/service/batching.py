@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from serein.audio import Block, Samples
-from serein.errors import BundleError
+from serein.errors import SereinError
 from serein.inference import streaming
 from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, Segment
@@ -250,7 +250,7 @@ class StreamBatcher(BatchingThread[StreamJob]):
             on_batch: called with the number of blocks of each batch.
         """
         self.on_batch = on_batch
-        with suppress(BundleError):  # reported when a stream needs speech detection
+        with suppress(SereinError):  # reported when a stream needs speech detection
             load_silero()  # now, so that the first stream does not wait for it
         super().__init__("stream-batch")
 

@@ -298,7 +298,8 @@ def _describe_model(recognizer: Recognizer, engine: Engine) -> Model:
         max_seconds=engine.config.max_seconds,
         max_bytes=engine.config.max_bytes,
         max_stream_seconds=engine.config.stream_seconds if engine.config.streams else 0.0,
-        card=as_card(recognizer.bundle),
+        backend=recognizer.backend.name,
+        card=as_card(recognizer.description),
     )
 
 

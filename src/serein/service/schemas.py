@@ -45,6 +45,7 @@ class Model(BaseModel):
     max_seconds: float = Field(description="longest audio of a request")
     max_bytes: int = Field(description="largest body of a request")
     max_stream_seconds: float = Field(description="longest audio of a stream; 0: no streams")
+    backend: Literal["torch", "onnx"] = Field(description="what computes the model")
     card: str = Field(description="data, licence, scores, limits and use, in Markdown")
 
 

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from serein.errors import ConfigError, UnknownName
+from serein.records import Precision as Precision
+from serein.records import PrecisionSetting as PrecisionSetting
 from serein.records import Recipe
 
 RANDOM_INITIALIZERS = ("normal_", "uniform_", "kaiming_uniform_")
@@ -78,10 +80,6 @@ class _SkipRandomInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-PrecisionSetting = Literal["auto", "fp32", "bf16"]
-"""A requested precision; "auto" is bf16 if the device supports it."""
-Precision = Literal["fp32", "bf16"]
-"""The precision that is used."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
