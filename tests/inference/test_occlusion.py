@@ -22,8 +22,8 @@ from serein.inference.occlusion import (
     occlude,
     place_spans,
 )
-from serein.inference.predictor import WindowPrediction
 from serein.inference.recognizer import Recognizer
+from serein.inference.words import WindowPrediction
 from serein.results import io as store
 from serein.results.inference import Explanations
 from serein.system import System
