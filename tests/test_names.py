@@ -9,7 +9,7 @@ from statistics import median
 PACKAGE = Path(__file__).parents[1] / "src" / "serein"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES_OF_LIBRARIES = {"connection_made"}  # asyncio.Protocol calls this method
-MAX_FILES = 265
+MAX_FILES = 280
 MAX_ROOT_MODULES = 12
 MIN_MEDIAN_LINES = 150
 

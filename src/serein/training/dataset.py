@@ -30,6 +30,7 @@ from serein.errors import AudioError, StorageError
 from serein.features.normalization import moments
 from serein.interfaces import FrontEnd
 from serein.records import Utterance
+from serein.utils.cache import enforce_limit, mark_used, read_limit
 from serein.utils.files import cache_folder
 
 UtteranceCallback = Callable[[int, int], None]
@@ -114,12 +115,17 @@ def extract_frames(
     Raises:
         AudioError: some recordings cannot be read; the message counts them and names five.
         StorageError: the cache cannot be written.
+        ConfigError: ``SEREIN_CACHE_LIMIT`` is no size.
     """
     entry = (folder or cache_folder()) / _cache_key(
         utterances, front_end, content_hashes, augmentation
     )
     if not _is_complete(entry, len(utterances)):
+        limit = read_limit()
         _create_entry(entry, utterances, front_end, augmentation, on_utterance)
+        enforce_limit(entry, limit)
+    else:
+        mark_used(entry)
     ends = np.load(entry / "ends.npy").tolist()
     x_nf = np.load(entry / "frames.npy", mmap_mode="c")
     spans = zip([0, *ends[:-1]], ends, strict=True)
