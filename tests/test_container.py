@@ -81,7 +81,8 @@ def run_read_only(environment: Path, port: int) -> Iterator[subprocess.Popen[byt
     arguments = shlex.join(json.loads(instructions("CMD")[0]))
     arguments = arguments.replace("0.0.0.0", "127.0.0.1").replace("8000", str(port))
     script = (
-        f"mount --bind {environment} /mnt && mount -t tmpfs tmpfs /tmp && chmod 1777 /tmp && "
+        f"mount --bind {environment} /mnt && {_open_interpreter()}"
+        "mount -t tmpfs tmpfs /tmp && chmod 1777 /tmp && "
         "mount -o remount,ro,bind / && ! touch /refused 2>/dev/null && "
         f"exec setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups --inh-caps=-all "
         "env -i PATH=/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 /mnt/bin/python -m serein "
@@ -93,8 +94,20 @@ def run_read_only(environment: Path, port: int) -> Iterator[subprocess.Popen[byt
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def _open_interpreter() -> str:
+    """Return mounts that let another user run an interpreter in the home of root."""
+    base = sys.base_prefix
+    if not base.startswith("/root/"):
+        return ""
+    return (
+        f"mount --bind {base} /media && mount -t tmpfs -o mode=755 tmpfs /root && "
+        f"mkdir -p {base} && mount --bind /media {base} && "
+    )
 
 
 def ask(port: int, path: str, body: bytes | None = None) -> bytes:
