@@ -23,6 +23,7 @@ from serein.evaluation.answers import StepCallback, get_name, ignore_step
 from serein.evaluation.engines import Engine
 from serein.evaluation.evaluate import OpenProgress, Run, no_progress
 from serein.evaluation.external import FunctionModel, evaluate_external, is_estimator
+from serein.evaluation.plan import resolve_recipe
 from serein.evaluation.repeats import combine_seeds, evaluate_seeds
 from serein.inference.model_loading import find_model_file
 from serein.labels.class_sets import ClassSet
@@ -112,7 +113,6 @@ def evaluate(
             read, or a file cannot be written.
     """
     changes = [*_to_protocol_settings(protocol), *to_settings(settings)]
-    read = load_corpus(corpus, partial=partial)
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected 1 or more")
     model = _resolve_model(recipe, classes, name, rate)
@@ -121,10 +121,10 @@ def evaluate(
             {"features": features, "labels": labels, "classes": classes or None, "name": name},
             "are for models that serein did not build, and this is a recipe",
         )
+        checked = resolve_recipe(model, add_init(changes, init))  # before a corpus is read
         return evaluate_seeds(
-            model,
-            read,
-            settings=add_init(changes, init),
+            checked,
+            load_corpus(corpus, partial=partial),
             seed=seed,
             seeds=seeds,
             audit=audit,
@@ -140,7 +140,7 @@ def evaluate(
         {"audit": audit or None, "init": init},
         "are for recipes, and this is a model that serein did not build",
     )
-    folder = to_path(runs, "runs")
+    folder, read = to_path(runs, "runs"), load_corpus(corpus, partial=partial)
     finished = [
         evaluate_external(
             model,
@@ -439,7 +439,7 @@ def to_settings(settings: Settings) -> list[str]:
     if isinstance(settings, str):
         return [settings]
     if isinstance(settings, Mapping):
-        return [config.format_setting(str(path), value) for path, value in settings.items()]
+        return [line for path, value in settings.items() for line in _format(str(path), value)]
     if not isinstance(settings, list | tuple) or not all(isinstance(s, str) for s in settings):
         raise ConfigError(
             f"settings are {settings!r}; expected a list such as ['training.epochs=3'], or a "
@@ -448,15 +448,19 @@ def to_settings(settings: Settings) -> list[str]:
     return list(settings)
 
 
+def _format(path: str, value: Any) -> list[str]:
+    """Return a setting, or those of a table, as text."""
+    if isinstance(value, Mapping):
+        return [line for key, own in value.items() for line in _format(f"{path}.{key}", own)]
+    return [config.format_setting(path, list(value) if isinstance(value, tuple) else value)]
+
+
 def _to_protocol_settings(protocol: PathLike | Mapping[str, Any] | None) -> list[str]:
     """Return the settings of a protocol, which is given by name, file or settings."""
     if protocol is None:
         return []
     if isinstance(protocol, Mapping):
-        return [
-            config.format_setting(f"protocol.{key}", list(v) if isinstance(v, tuple) else v)
-            for key, v in protocol.items()
-        ]
+        return [line for key, v in protocol.items() for line in _format(f"protocol.{key}", v)]
     if isinstance(protocol, str | os.PathLike):
         return [config.format_setting("protocol.name", os.fspath(protocol))]
     raise ConfigError(
