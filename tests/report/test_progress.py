@@ -10,6 +10,7 @@ from serein.report.progress import (
     FolderProgressBar,
     StepProgress,
     TrainingProgress,
+    can_show_bar,
     format_clock,
 )
 from serein.results.evaluation import Epoch, FolderProgress
@@ -78,3 +79,22 @@ def test_a_terminal_shows_features_as_a_bar_before_the_first_epoch() -> None:
     assert "features logmel" in text.getvalue()
     assert "3/8" in text.getvalue()
     assert "fold all epoch 1/2" in text.getvalue()
+
+
+@pytest.mark.parametrize(("has_widgets", "is_drawn"), [(True, True), (False, False)])
+def test_a_notebook_has_a_bar_only_with_ipywidgets(
+    has_widgets: bool, is_drawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = object() if has_widgets else None
+    monkeypatch.setattr("serein.report.progress.find_spec", lambda name: found)
+    assert can_show_bar(Console(force_jupyter=True)) is is_drawn
+    assert can_show_bar(Console(file=io.StringIO(), force_terminal=True))
+    assert not can_show_bar(Console(file=io.StringIO()))
+
+
+def test_a_notebook_without_ipywidgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serein.report.progress.find_spec", lambda name: None)
+    text = io.StringIO()
+    console = Console(file=text, force_jupyter=True, width=80)
+    with TrainingProgress(1, 1, console) as bar:
+        assert bar.bar.disable

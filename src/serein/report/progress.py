@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -76,7 +77,7 @@ class StepLines:
         if what not in self.tasks:
             self.tasks[what] = self.bar.add_task(what, total=total)
         self.bar.update(self.tasks[what], completed=done, total=total, visible=not is_over)
-        if self.console.is_terminal or is_over or now - self.printed_at < PRINT_INTERVAL:
+        if can_show_bar(self.console) or is_over or now - self.printed_at < PRINT_INTERVAL:
             return
         self.printed_at = now
         left = (now - self.started_at[what]) / done * (total - done) if done else None
@@ -125,7 +126,8 @@ class TrainingProgress(ProgressDisplay):
         line += self._format_validation(epoch)
         self.bar.update(self.task, description=line, completed=sum(self.done_epochs.values()))
         step = max(1, self.epochs // MAX_LINES)
-        if not self.console.is_terminal and (epoch.epoch % step == 0 or epoch.epoch == self.epochs):
+        is_due = epoch.epoch % step == 0 or epoch.epoch == self.epochs
+        if is_due and not can_show_bar(self.console):
             self.console.print(
                 f"{line} left {self._format_remaining()}", highlight=False, soft_wrap=True
             )
@@ -163,8 +165,26 @@ class FoldProgress:
         self.progress.update(self.fold, epoch)
 
 
+def show_training(plan: Any) -> TrainingProgress:
+    """Open the progress display of an evaluation: ``serein.evaluate(open_progress=show_training)``.
+
+    It is a bar in a terminal and in Jupyter with ipywidgets; elsewhere, some lines for each fold.
+    """
+    return TrainingProgress(len(plan.protocol.folds), plan.training.epochs, Console())
+
+
+def can_show_bar(console: Console) -> bool:
+    """Return whether a bar can be drawn: on a terminal, or in Jupyter with ipywidgets.
+
+    Without ipywidgets, rich warns and shows nothing until the end.
+    """
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal
+
+
 def build_bar(console: Console) -> Progress:
-    """Create a bar that is visible on a terminal only."""
+    """Create a bar that is visible only where it can be drawn."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -173,7 +193,7 @@ def build_bar(console: Console) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not can_show_bar(console),
         transient=True,
     )
 
@@ -209,7 +229,7 @@ class FolderProgressBar(ProgressDisplay):
         now = self.clock()
         done, speed = progress.done_before + progress.done, self._format_speed(progress, now)
         self.bar.update(self.task, description=speed, completed=done, total=progress.total)
-        if not self.console.is_terminal and now - self.printed_at >= PRINT_INTERVAL:
+        if not can_show_bar(self.console) and now - self.printed_at >= PRINT_INTERVAL:
             self.printed_at = now
             total = "" if progress.total is None else f" of {progress.total:,}"
             line = f"{done:,}{total} files, {speed}{self._format_remaining(progress, now)}"
