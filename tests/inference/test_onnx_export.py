@@ -342,7 +342,7 @@ def test_invalid_files_are_bundle_errors(
     with pytest.raises(ConfigError, match="runs on the CPU"):
         open_model(folder / "mine.onnx", device="cuda")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"serein\[onnx\]"):
+    with pytest.raises(ConfigError, match="onnxruntime is not installed: pip install"):
         load_onnx(content, "mine.onnx")
 
 

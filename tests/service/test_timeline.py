@@ -17,6 +17,7 @@ from serein.bundle import save
 from serein.errors import AudioError, ConfigError
 from serein.inference import formats, long_form
 from serein.inference.recognition import Recognition
+from serein.inference.recognizer import Recognizer
 from serein.inference.vad import CHUNK_SECONDS
 from serein.records import Corpus
 from serein.service.batching import RequestBatcher
@@ -200,8 +201,9 @@ def test_errors_of_a_timeline_are_problems(
 
 
 def test_models_with_different_sampling_rates() -> None:
-    slow = small_recognizer("slow")
-    slow.system.front_end.rate = 8_000
+    bundle = small_recognizer("slow").bundle
+    bundle.system.front_end.rate = 8_000
+    slow = Recognizer(bundle, answer_nonspeech=True)
     with open_client(others=[slow]) as (call, made):
         answer = post_query(call, SPEECH, "model=slow").json()
         assert answer["end"] == pytest.approx(1.0)
