@@ -23,12 +23,14 @@ from serein.features.whisper_asr import (
     WhisperRecognizer,
     align_rows,
     find_monotonic_path,
+    load_recognizer,
     mean_pool,
     read_alignment_heads,
 )
 from serein.labels.whisper_tokens import WhisperTokens
 from serein.synthetic import Voice, synthesize
 from serein.system import System, collect_packages, predict_batch
+from serein.training.dataset import compute_frames
 
 WIDTH = SIZES["d_model"]
 
@@ -66,6 +68,14 @@ def test_a_row_is_encoder_states_and_the_state_of_the_token_that_is_spoken(folde
     torch.testing.assert_close(row_rf[:, 2 * WIDTH :], heard.state_ld[heard.token_r])
     assert len(heard.state_ld) == len(heard.ids) + 1
     assert heard.token_r.unique().tolist() == list(range(len(heard.state_ld)))
+
+
+def test_a_recogniser_that_is_loaded_in_inference_computes_the_same(tmp_path: Path) -> None:
+    folder, wave_s = write_whisper_model(tmp_path / "w", seed=4), speech()
+    front_end = build_front_end(folder)
+    found = compute_frames(wave_s.numpy(), front_end)
+    load_recognizer.cache_clear()
+    np.testing.assert_array_equal(compute_rows(front_end, wave_s).numpy(), found)
 
 
 def test_encoder_states_are_those_of_the_front_end_whisper(folder: Path) -> None:

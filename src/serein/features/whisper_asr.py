@@ -186,9 +186,8 @@ class WhisperRecognizer:
         self.decoder = load_decoder(weights, read_decoder_config(document))
         self.layers = int(document["encoder_layers"])
         settings = whisper.Config(encoder=str(folder), layers=(self.layers,))
-        with torch.inference_mode(False):
-            self._front_end = whisper.FrontEnd(settings)
-            self._norm = _load_final_norm(weights, self.decoder.config.d_model)
+        self._front_end = whisper.FrontEnd(settings)
+        self._norm = _load_final_norm(weights, self.decoder.config.d_model)
         count = self.decoder.config.vocab_size
         self._suppressed = self.tokens.list_suppressed(count)
         self._is_multilingual = max(self.tokens.languages.values(), default=count) < count
@@ -450,7 +449,8 @@ def load_recognizer(folder: Path, sha256: str) -> WhisperRecognizer:
         folder: of its files.
         sha256: of their content, so that changed content is loaded again.
     """
-    return WhisperRecognizer(folder)
+    with torch.inference_mode(False):  # weights that were read in it could not become parameters
+        return WhisperRecognizer(folder)
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

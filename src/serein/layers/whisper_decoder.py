@@ -210,7 +210,7 @@ def load_decoder(weights: Mapping[str, Tensor], config: WhisperDecoderConfig) ->
     Raises:
         EncoderError: some are missing, or have other shapes.
     """
-    with torch.inference_mode(False), torch.device("meta"):
+    with torch.device("meta"):
         decoder = WhisperDecoder(config)
     expected = {name: x.shape for name, x in decoder.state_dict().items()}
     found = dict[str, Tensor]()
@@ -224,6 +224,5 @@ def load_decoder(weights: Mapping[str, Tensor], config: WhisperDecoderConfig) ->
             f"shape, the first one {missing[0]}; expected those of config.json. Get the whole "
             "model: an encoder alone recognises no words"
         )
-    with torch.inference_mode(False):
-        decoder.load_state_dict(found, assign=True)
-        return decoder.eval().requires_grad_(False)
+    decoder.load_state_dict(found, assign=True)
+    return decoder.eval().requires_grad_(False)
