@@ -81,7 +81,7 @@ HEADS: dict[str, Callable[[int], bytes]] = {
     "idle connections": lambda number: b"",
     "half heads": lambda number: b"GET /healthz HTTP/1.1\r\nX-Slow: ",
     "clients that read nothing": lambda number: (
-        LARGEST_FILE % (b"Accept-Encoding: gzip\r\n" if number % 2 else b"")
+        8 * (LARGEST_FILE % (b"Accept-Encoding: gzip\r\n" if number % 2 else b""))
     ),
     "no HTTP": lambda number: b"\x16\x03\x01\x02\x00\r\n\r\n",
 }

@@ -45,6 +45,10 @@ class PageFile(NamedTuple):
     etag: str
 
 
+LOADED: dict[str, PageFile] = {}
+"""Files that were requested before, by name."""
+
+
 def page_routes() -> APIRouter:
     """Build the routes of the page. They need no key; the requests of the page may need one."""
     router = APIRouter(include_in_schema=False)
@@ -64,7 +68,7 @@ def page_routes() -> APIRouter:
 async def _respond(request: Request, name: str, turns: asyncio.Semaphore) -> Response:
     if name not in list_files():
         raise Problem(404, "there is no such file; the page at / uses those that exist")
-    file = await run_in_threadpool(_load_file, name)
+    file = LOADED.get(name) or await run_in_threadpool(_load_file, name)
     headers = {
         "ETag": file.etag,
         "Cache-Control": "no-cache",  # browsers check the ETag, and reload what has changed
@@ -115,10 +119,11 @@ def list_files() -> frozenset[str]:
 
 def _load_file(name: str) -> PageFile:
     with LOADING:  # many clients at once must not compress the same file
-        return _compress_file(name)
+        if name not in LOADED:
+            LOADED[name] = _compress_file(name)
+        return LOADED[name]
 
 
-@cache
 def _compress_file(name: str) -> PageFile:
     content = (files(__name__) / name).read_bytes()
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
