@@ -161,9 +161,13 @@ def test_a_model_without_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         open_backend(path, "onnx")
     monkeypatch.setattr("serein.inference.backend.find_spec", lambda name: None)
     with pytest.raises(
-        ConfigError, match=r"ONNX form .* needs torch.*pip install 'serein\[train\]"
+        ConfigError, match=r"ONNX form .* and torch is not installed: pip install 'serein\[train\]"
     ):
         open_backend(path)
+    with pytest.raises(BundleError, match=r"gone\.safetensors: No such file"):
+        open_backend(tmp_path / "gone.safetensors")
+    with pytest.raises(ConfigError, match=r"device cuda needs torch; .* torch is not installed"):
+        open_backend(list_models()["li2019-emodb"], device="cuda")
 
 
 def copy_model(folder: Path, name: str = "li2019-emodb") -> Path:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from serein.errors import BackendError, BundleError, ConfigError, UnknownName
 from serein.inference.backend import (
     BACKENDS,
+    INSTALL_TORCH,
     Backend,
     broken_package,
     has_torch,
     require_torch,
 )
 from serein.inference.hub import SCHEME, find_folder_model, find_hub_model, parse_hub_name
-from serein.model_file import MALFORMED_DOCUMENT_ERRORS
+from serein.model_file import MALFORMED_DOCUMENT_ERRORS, read_bytes
 from serein.records import PRECISIONS, PrecisionSetting
 
 if TYPE_CHECKING:
@@ -146,7 +147,11 @@ def open_backend(
             if setting == "onnx" or path.suffix == ".onnx" or not has_torch():
                 raise
             warnings = [f"{error}; {path.stem} is computed by torch"]
-    require_torch(f"{path.name}: {reason}; that" if reason else "backend torch")
+    if reason and not has_torch():
+        if not path.exists():
+            read_bytes(path)  # gives the reason
+        raise ConfigError(f"{reason}, and torch is not installed: {INSTALL_TORCH}")
+    require_torch("backend torch")
     backend: Any = _open_torch_backend(path, device, precision, trust)
     backend.warnings = [*backend.warnings, *warnings]
     return backend
