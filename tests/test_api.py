@@ -1,5 +1,6 @@
 """The Python interface: what it accepts, and its errors for everything else."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ import serein
 from serein import api
 from serein.errors import ConfigError, CorpusError, SereinError, UnknownName
 from serein.evaluation.evaluate import Run
+from serein.evaluation.plan import resolve_recipe
 from serein.records import Corpus
+from serein.results.studies import Comparison, PairedTest, Search, Sweep, SweepPoint, Trial
+
+WRONG: Any = 3
+"""An argument of another type."""
 
 
 @pytest.fixture
@@ -56,17 +62,20 @@ def test_settings_are_checked_before_a_corpus_is_read() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: serein.evaluate("li2019", "x", settings=3), "settings are 3; expected a list"),
-        (lambda: serein.evaluate("li2019", "x", settings=[3]), "expected a list such as"),
-        (lambda: serein.evaluate("li2019", "x", protocol=3), "protocol is 3; expected its name"),
+        (lambda: serein.evaluate("li2019", "x", settings=WRONG), "settings are 3; expected a list"),
+        (lambda: serein.evaluate("li2019", "x", settings=[WRONG]), "expected a list such as"),
+        (
+            lambda: serein.evaluate("li2019", "x", protocol=WRONG),
+            "protocol is 3; expected",
+        ),
         (lambda: serein.evaluate("li2019", "x", seeds=0), "seeds is 0"),
         (lambda: serein.evaluate("li2019", "x", labels={"a": "b"}), "labels are for models that"),
         (lambda: serein.evaluate("no-recipe", "x"), "unknown recipe 'no-recipe'"),
-        (lambda: serein.train(3, "x", "m.safetensors"), "a recipe of the type int"),
-        (lambda: serein.train("li2019", Corpus(name="a", utterances=()), 3), "output is 3"),
-        (lambda: serein.score_model(3, "x"), "bundle is 3; expected a path"),
+        (lambda: serein.train(WRONG, "x", "m.safetensors"), "a recipe of the type int"),
+        (lambda: serein.train("li2019", Corpus(name="a", utterances=()), WRONG), "output is 3"),
+        (lambda: serein.score_model(WRONG, "x"), "bundle is 3; expected a path"),
         (lambda: serein.score_model("none.safetensors", "x"), "none.safetensors"),
-        (lambda: serein.load_results(3), "path is 3; expected a path"),
+        (lambda: serein.load_results(WRONG), "path is 3; expected a path"),
         (lambda: serein.load_results("none"), "cannot read none"),
         (lambda: serein.compare("none"), "takes two runs or more; got 1"),
         (
@@ -87,7 +96,7 @@ def test_settings_and_protocols_as_dictionaries() -> None:
     assert api.to_settings(settings) == [
         *("training.rate=0.01", "protocol.only.style=read", "model.name=rnn")
     ]
-    recipe = api.resolve_recipe("li2019", api.to_settings({"training.epochs": 3}))
+    recipe = resolve_recipe("li2019", api.to_settings({"training.epochs": 3}))
     assert recipe.training["epochs"] == 3
 
 
@@ -104,6 +113,73 @@ def test_results_show_themselves_in_a_few_lines() -> None:
     run = Run(results, Path("runs/<a>"), is_new=True)
     assert repr(run).endswith("runs/<a>")
     assert "&lt;a&gt;" in run._repr_html_()
+
+
+def test_studies_show_themselves_in_a_few_lines() -> None:
+    test = PairedTest(
+        task="emotion",
+        selection="model",
+        first="a",
+        second="b",
+        utterances=9,
+        scores={"ua": (0.6, 0.5)},
+        main="ua",
+        difference=0.1,
+        difference_interval=(-0.05, 0.25),
+        interval="",
+        mcnemar=None,
+        permutation=0.25,
+        permutation_unit="",
+        z=None,
+        adjusted={},
+        effect=None,
+    )
+    compared = Comparison(
+        format=4, command="", created="", runs=[], paired_tests=[test], warnings=[]
+    )
+    assert repr(compared) == "emotion: UA of a minus that of b: 10.0% [-5.0%, 25.0%], p 0.25"
+    trials = [Trial(number=0, settings={"training.rate": 0.1}, state="finished", score=0.5)]
+    shared: dict[str, Any] = {
+        **{
+            "format": 4,
+            "command": "",
+            "created": "",
+            "recipe": {},
+            "corpus": {},
+            "task": "emotion",
+        },
+        "warnings": [],
+    }
+    search = Search(
+        **{**shared, "name": "s", "protocol": {}, "space": {}, "seed": 0, "trials": trials},
+        best=0,
+        evaluation="",
+    )
+    assert repr(search) == "s: 1 trials; best: training.rate=0.1, UA 50.0%"
+    assert repr(replace(search, trials=[])) == "s: 0 trials"
+    point = SweepPoint(
+        value=3,
+        split="",
+        training_utterances=4.0,
+        wa=None,
+        ua=0.5,
+        wa_interval=None,
+        ua_interval=None,
+        seeds=[],
+    )
+    sweep = Sweep(
+        **{**shared, "name": "w", "protocol": "", "selection": "", "setting": "training.epochs"},
+        utterances=1,
+        points=[point, replace(point, value=5, ua=None)],
+        interval="",
+        paired_tests=[],
+        trend=None,
+    )
+    assert repr(sweep).splitlines() == [
+        "w:",
+        "training.epochs=3: UA 50.0%, 0 seeds",
+        "training.epochs=5: UA n/a, 0 seeds",
+    ]
 
 
 def test_results_as_a_data_frame() -> None:

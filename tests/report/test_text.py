@@ -71,7 +71,8 @@ def test_terminal_table_fits_and_keeps_brackets() -> None:
     shown = file.getvalue()
     assert "[x] | y" in shown
     assert "first UA" in shown
-    assert shown.rstrip().endswith("See [1](x).")
+    note = " ".join(shown.split())
+    assert note.endswith("See [1](x). n/a of first UA: undefined: nothing was scored.")
 
 
 @pytest.mark.parametrize(
@@ -263,3 +264,13 @@ def test_drawings_of_incomplete_errors(results: Results, change: dict[str, objec
     parsed = Page(html.render_html(poor))
     assert len(parsed.all("svg")) == 1
     assert all("nan" not in str(path["d"]) for path in parsed.all("path"))
+
+
+def test_undefined_cells_are_explained_below_a_table() -> None:
+    table = Table(
+        title="t",
+        columns=(Column(name="name", is_text=True), Column(name="UA", undefined_reason="no label")),
+        rows=(make_row("n/a", "n/a"), make_row("b", "61.0")),
+    )
+    assert table.describe_undefined() == "n/a of UA: no label."
+    assert replace(table, rows=table.rows[1:]).describe_undefined() == ""

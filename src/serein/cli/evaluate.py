@@ -86,7 +86,9 @@ def evaluate(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Labels of such a model that the corpus spells differently: ang=anger,"),
+        typer.Option(
+            help="Labels of such a model that the corpus spells differently: ang=anger,..."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of such a model in reports.")] = None,
     set_: SetOption = None,

@@ -304,7 +304,12 @@ def card(
 
 def export(
     model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}.")],
-    onnx: Annotated[Path, typer.Option(help="ONNX file to write; it maps samples to answers.")],
+    onnx: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", "--onnx", help="ONNX file to write; it maps samples to answers."
+        ),
+    ],
 ) -> None:
     """Write a model with its front end as ONNX, and check that both give the same answers."""
     from serein.inference.model_loading import find_model_file, open_model

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, islice
 from statistics import fmean
+from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -90,7 +91,7 @@ def score_model(
             setting is not one of those.
         SereinError: the corpus or its audio has another fault.
     """
-    system = bundle.system
+    system, started = bundle.system, perf_counter()
     filters = [setting for setting in settings if setting.strip().startswith("protocol.")]
     label_settings = [setting for setting in settings if setting not in filters]
     filtered = select_for_transcription(corpora.as_corpus(corpus), system.recipe, filters)
@@ -152,7 +153,7 @@ def score_model(
         scored_classes,
     )
     results = _score_selections(results, shared, FORCED if class_set else MODEL)
-    return replace(results, leakage=overlap)
+    return replace(results, leakage=overlap, seconds=round(perf_counter() - started, 1))
 
 
 def _majority_or_mean(counts: Mapping[str, int], classes: Sequence[str]) -> str | float:

@@ -220,7 +220,10 @@ def build_provenance_table(results: Results) -> Table:
     rows = [
         ("run", results.name),
         ("ended", results.created),
-        ("training time, all processes", summary.format_duration(results.seconds)),
+        (
+            "training time, all processes" if results.folds else "time of scoring",
+            summary.format_duration(results.seconds),
+        ),
         *((f"corpus: {name}", value) for name, value in summary.flatten(results.corpus)),
         *((f"protocol: {name}", value) for name, value in summary.flatten(split)),
         *summary.flatten(results.environment),

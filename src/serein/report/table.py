@@ -68,6 +68,17 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    def describe_undefined(self) -> str:
+        """Say why cells are `UNDEFINED`, for formats that cannot show it at the cell; or empty."""
+        reasons: dict[str, list[str]] = {}
+        for index, column in enumerate(self.columns):
+            cells = [row.cells[index] for row in self.rows if index < len(row.cells)]
+            if not column.is_text and UNDEFINED in cells:
+                reasons.setdefault(column.undefined_reason, []).append(column.heading)
+        return " ".join(
+            f"{UNDEFINED} of {', '.join(names)}: {reason}." for reason, names in reasons.items()
+        )
+
     @property
     def groups(self) -> list[tuple[str, list[Column]]]:
         """Group names and neighbouring columns; a column without a group is on its own."""

@@ -74,7 +74,8 @@ def draw_table(table: Table) -> RenderableType:
         )
     for row in table.rows:
         rendered.add_row(*map(make_line, row.cells), style=ROW_STYLES.get(row.kind, ""))
-    return Group(rendered, make_line(table.note, "dim")) if table.note else rendered
+    note = f"{table.note} {table.describe_undefined()}".strip()
+    return Group(rendered, make_line(note, "dim")) if note else rendered
 
 
 def make_line(text: str, style: str = "") -> Text:

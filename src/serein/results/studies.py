@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from serein.metrics.scoring import get_metric
+
 Interval = tuple[float, float] | None
 
 
@@ -56,7 +58,7 @@ class PairedTest:
     classes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Comparison:
     """Comparison of every pair of several runs.
 
@@ -75,6 +77,22 @@ class Comparison:
     runs: list[dict[str, Any]]
     paired_tests: list[PairedTest]
     warnings: list[str]
+
+    def __repr__(self) -> str:
+        """Return a line for each pair of runs."""
+        return "\n".join(map(_describe_test, self.paired_tests)) or "no paired test"
+
+
+def _describe_test(test: PairedTest) -> str:
+    metric = get_metric(test.main)
+    p = "" if test.permutation is None else f", p {test.permutation:.3g}"
+    bounds = [format(bound, metric.format_spec) for bound in test.difference_interval or ()]
+    interval = f" [{', '.join(bounds)}]" if bounds else ""
+    difference = format(test.difference, metric.format_spec)
+    return (
+        f"{test.task}: {metric.title} of {test.first} minus that of {test.second}: "
+        f"{difference}{interval}{p}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +120,7 @@ class Trial:
     fault: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Search:
     """A random search; the content of ``search.json``.
 
@@ -147,6 +165,15 @@ class Search:
     def ranked_trials(self) -> list[Trial]:
         """Trials that have a score, the best first."""
         return rank_trials(self.trials)
+
+    def __repr__(self) -> str:
+        """Return the name, the number of trials, and the best one."""
+        text = f"{self.name}: {len(self.trials)} trials"
+        best = next(iter(self.ranked_trials), None)
+        if best is None or best.score is None:
+            return text
+        settings = ", ".join(f"{name}={value}" for name, value in best.settings.items())
+        return f"{text}; best: {settings}, {get_metric(self.score).format_score(best.score)}"
 
 
 def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
@@ -214,7 +241,7 @@ class Trend:
     arrangements: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Sweep:
     """Evaluations with several values of one setting; the content of ``sweep.json``.
 
@@ -253,6 +280,16 @@ class Sweep:
     paired_tests: list[PairedTest]
     trend: Trend | None
     warnings: list[str]
+
+    def __repr__(self) -> str:
+        """Return a line for each value of the setting."""
+        lines = (
+            f"{self.setting}={point.value}: UA "
+            f"{'n/a' if point.ua is None else format(point.ua, '.1%')}, "
+            f"{len(point.seeds)} seed{'s' * (len(point.seeds) != 1)}"
+            for point in self.points
+        )
+        return "\n".join([f"{self.name}:", *lines])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
