@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         BundleError,
         ConfigError,
         CorpusError,
+        HubError,
         ProtocolError,
         SereinError,
         StorageError,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     )
     from serein.evaluation.audio_classifier import load_audio_classifier
     from serein.evaluation.evaluate import Run
-        HubError,
     from serein.inference.explain import explain
     from serein.inference.long_form import join_shards
     from serein.inference.recognition import Recognition, Segment
@@ -55,13 +55,13 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "Explanation",
+    "HubError",
     "Protocol",
     "ProtocolError",
     "Recipe",
     "Recognition",
     "Recognizer",
     "Results",
-    "HubError",
     "Run",
     "Segment",
     "SereinError",
