@@ -12,6 +12,7 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,9 @@ def main() -> None:
     args = parser.parse_args()
     recognizer = Recognizer(args.model, confidence="auto")
     recipe = recognizer.system.recipe
+    # The model's map is about labels of its own training data.
+    tasks = {task: {**table, "map": {}} for task, table in recipe.tasks.items()}
+    recipe = replace(recipe, tasks=tasks)
     classes = recognizer.classes["emotion"]
     corpus, _ = apply_label_scheme(corpora.as_corpus(args.corpus), recipe)
     speakers = set(args.speakers.split(",")) - {""}
