@@ -253,17 +253,27 @@ class FrontEnd(nn.Module):
         correlation_btl, energy_bt1 = self._autocorrelate(frames_bts * self.window_s)
         return torch.cat([self.find_pitch(correlation_btl / self.window_l), energy_bt1], dim=2)
 
-    def find_pitch(self, correlation_btl: Tensor) -> Tensor:
-        """Autocorrelation (..., T, L + 2) -> pitch and voicing (..., T, 2)."""
+    def find_pitch(self, correlation_btl: Tensor, octave_l: Tensor | None = None) -> Tensor:
+        """Return pitch and voicing (..., T, 2).
+
+        Args:
+            correlation_btl: autocorrelation (..., T, L + 2).
+            octave_l: pitch of each lag (L,), for ONNX: the logarithm of a number depends on its
+                place in onnxruntime, and frames whose pitch does not change at all are counted.
+        """
         height_btl = correlation_btl[..., 1:-1]
         before_btl, after_btl = correlation_btl[..., :-2], correlation_btl[..., 2:]
         is_peak_btl = (height_btl > before_btl) & (height_btl >= after_btl)
         score_btl = (height_btl - self.cost_l).masked_fill(~is_peak_btl, -math.inf)
         best_bt1 = score_btl.argmax(dim=-1, keepdim=True)
         has_peak_bt1 = is_peak_btl.any(dim=-1, keepdim=True)
-        octave_bt1 = torch.log2(self.rate / ((best_bt1 + self.min_lag) * REFERENCE_PITCH))
+        octave_bt1 = self.convert_lags(best_bt1) if octave_l is None else octave_l[best_bt1]
         voicing_bt1 = height_btl.gather(-1, best_bt1).clamp(0, 1)
         return torch.cat([octave_bt1, voicing_bt1], dim=-1) * has_peak_bt1
+
+    def convert_lags(self, index_bt1: Tensor) -> Tensor:
+        """Return the pitch, in octaves, of lags by their index among those that are searched."""
+        return torch.log2(self.rate / ((index_bt1 + self.min_lag) * REFERENCE_PITCH))
 
     def _autocorrelate(self, frames_s: Tensor) -> tuple[Tensor, Tensor]:
         """Correlate frames (..., window) with themselves.
@@ -287,6 +297,7 @@ class ONNXFrontEnd(nn.Module):
     """The same front end for one waveform, with its Fourier transforms as matrix products."""
 
     inverse_cl: Tensor
+    octave_l: Tensor
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
@@ -298,6 +309,8 @@ class ONNXFrontEnd(nn.Module):
         weight_c[[0, -1]] = 1.0
         inverse_cl = np.cos(logmel.fourier_angles(lag_l, points)).T * weight_c[:, None] / points
         self.register_buffer("inverse_cl", torch.from_numpy(inverse_cl).float())
+        octave_l = front_end.convert_lags(torch.arange(len(front_end.cost_l)))
+        self.register_buffer("octave_l", octave_l)
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """(1, S) -> frames (1, T, F) and a mask of ones."""
@@ -313,7 +326,7 @@ class ONNXFrontEnd(nn.Module):
         real_tc, imaginary_tc = self.transform(frames_ts)
         correlation_tl = (real_tc.square() + imaginary_tc.square()) @ self.inverse_cl
         correlation_tl = correlation_tl[:, 1:] / correlation_tl[:, :1].clamp(min=MIN_ENERGY)
-        pitch_tp = front_end.find_pitch(correlation_tl / front_end.window_l)
+        pitch_tp = front_end.find_pitch(correlation_tl / front_end.window_l, self.octave_l)
         return front_end.assemble_frames(log_btm, pitch_tp[None], mask_bt), mask_bt
 
 
