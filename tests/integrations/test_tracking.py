@@ -218,6 +218,16 @@ def test_commands(
     assert trained.name == "m"
 
 
+def test_processor_for_pipecat_says_what_is_missing() -> None:
+    """Here, since the tests of the processor itself need Pipecat."""
+    from serein.integrations import pipecat
+
+    if pipecat.IS_INSTALLED:
+        pytest.skip("Pipecat is installed")
+    with pytest.raises(ConfigError, match=r"needs Pipecat 1\.x: pip install 'serein\[pipecat\]'"):
+        pipecat.EmotionProcessor("serein-light")
+
+
 def test_names_for_mlflow() -> None:
     assert clean_name("a+b, c:d/e") == "a_b_ c:d/e"
 

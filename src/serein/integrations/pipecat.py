@@ -34,10 +34,11 @@ try:
         VADUserStoppedSpeakingFrame,
     )
     from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-except ImportError as error:
-    raise ConfigError(
-        "serein.integrations.pipecat needs Pipecat 1.x: pip install 'serein[pipecat]'"
-    ) from error
+except ImportError:  # the module can be read without Pipecat, and the processor not be built
+    IS_INSTALLED = False
+    DataFrame = FrameProcessor = object
+else:
+    IS_INSTALLED = True
 
 BYTES_PER_SAMPLE = 2
 """Pipecat's audio is PCM of 16 bits."""
@@ -137,9 +138,12 @@ class EmotionProcessor(FrameProcessor):  # type: ignore[misc, unused-ignore]
             options: of Pipecat's FrameProcessor, such as ``name``.
 
         Raises:
-            ConfigError: a setting is unknown or out of range, or the model has no threshold.
+            ConfigError: Pipecat is not installed, a setting is unknown or out of range, or the
+                model has no threshold.
             BundleError: the model cannot be read.
         """
+        if not IS_INSTALLED:
+            raise ConfigError("EmotionProcessor needs Pipecat 1.x: pip install 'serein[pipecat]'")
         super().__init__(**options)
         self.config = build_config(TurnConfig, dict(turns or {}), "turns")
         if isinstance(recognizer, Recognizer):
@@ -152,7 +156,7 @@ class EmotionProcessor(FrameProcessor):  # type: ignore[misc, unused-ignore]
         self._turn_next_answer = 0.0
         self._turn_task: asyncio.Task[None] | None = None
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+    async def process_frame(self, frame: "Frame", direction: "FrameDirection") -> None:
         """Collect the audio of turns, and pass on every frame."""
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame) and direction == FrameDirection.DOWNSTREAM:
@@ -202,7 +206,7 @@ class EmotionProcessor(FrameProcessor):  # type: ignore[misc, unused-ignore]
             self._begin_answer(final=True)
         self._turn_audio.clear()
 
-    def _add_audio(self, frame: InputAudioRawFrame) -> None:
+    def _add_audio(self, frame: "InputAudioRawFrame") -> None:
         """Keep audio, and give a provisional answer when it is due."""
         if (frame.sample_rate, frame.num_channels) != (self._turn_rate, self._turn_channels):
             self._turn_audio.clear()
