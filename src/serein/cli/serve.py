@@ -64,9 +64,7 @@ def serve(
     decode_megasamples: Annotated[
         float, typer.Option(help="Most samples of a file, in millions, over all channels.")
     ] = 128.0,
-    body_seconds: Annotated[
-        float, typer.Option(help="Time in which a request must arrive.")
-    ] = 30.0,
+    body_seconds: Annotated[float, typer.Option(help="Time in which a request may stall.")] = 30.0,
     answer_seconds: Annotated[
         float, typer.Option(help="Time in which a request must be answered.")
     ] = 60.0,
@@ -97,7 +95,7 @@ def serve(
 ) -> None:
     """Serve models over HTTP, with a web page at /."""
     from serein.config import build_config
-    from serein.inference.model_loading import DEFAULT_MODEL
+    from serein.inference.model_loading import DEFAULT_MODEL, choose_for_many_windows
     from serein.inference.recognizer import Recognizer
     from serein.service.auth import add_key, read_keys
     from serein.service.config import ServiceConfig
@@ -142,7 +140,7 @@ def serve(
             threads=threads,
             confidence=parse_confidence(confidence),
             precision=cast("PrecisionSetting | None", precision),
-            backend=cast("BackendSetting", backend),
+            backend=cast("BackendSetting", choose_for_many_windows(backend, name)),
             classes=classes,
         )
         for name in model or [DEFAULT_MODEL]

@@ -23,7 +23,6 @@ SEGMENT_FORMATS = ("rttm", "audformat", "vtt")
 LABEL_STUDIO = "label-studio"
 FORMATS = ("table", "json", "csv", LABEL_STUDIO, *SEGMENT_FORMATS)
 NO_ASR = "given with each recording: the model has no speech recogniser"
-NO_ASR = "given with each recording: the model has no speech recogniser"
 
 
 def find_format(path: Path) -> str:
