@@ -13,7 +13,7 @@ from builders.browser import open_browser
 
 SITE = Path(__file__).parents[1] / "build" / "site"
 SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
-SCHEMES = ("light", "dark")
+SCHEMES: tuple[Any, ...] = ("light", "dark")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 TOO_WIDE = "document.documentElement.scrollWidth > window.innerWidth + 1"
 BROKEN = (
@@ -54,8 +54,8 @@ def check_site(site: Path, pages: list[Path], pictures: Path | None = None) -> C
     with open_browser() as chromium:
         for size, (width, height) in SIZES.items():
             for scheme in SCHEMES:
-                viewport = {"width": width, "height": height}
-                context = chromium.new_context(viewport=viewport, color_scheme=scheme)
+                options: Any = {"viewport": {"width": width, "height": height}}
+                context = chromium.new_context(**options, color_scheme=scheme)
                 page = context.new_page()
                 page.on("pageerror", lambda error: faults.update([f"script: {error}"]))
                 for path in pages:

@@ -7,7 +7,7 @@ process, which is faster than a kernel (`tests/test_notebooks.py`).
 import json
 import os
 import re
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ def read_code(path: Path) -> list[str]:
 
 def execute(path: Path) -> Any:
     """Execute a notebook in a kernel, in the folder that it is in, and return it with outputs."""
-    import nbformat
     from nbclient import NotebookClient
 
+    nbformat: Any = import_module("nbformat")
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=600, resources=resources, record_timing=False).execute()
@@ -44,8 +44,7 @@ def anonymize(text: str) -> str:
 
 def main() -> None:
     """Execute all notebooks, and write them with their outputs."""
-    import nbformat
-
+    nbformat: Any = import_module("nbformat")
     os.environ["PYTHONWARNINGS"] = "ignore"
     for path in list_notebooks():
         notebook = execute(path)
@@ -54,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
