@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from serein.errors import CorpusError
 from serein.labels.votes import SEPARATOR_PATTERN, VOTES_SUFFIX
@@ -250,7 +251,7 @@ def _merge_rows(
             labels |= combine_answers(name, answers)
         else:
             labels[name] = next(iter(answers.values()))
-    attributes = {}
+    attributes: dict[str, Any] = {}
     for name in (*ATTRIBUTES, "path", "start", "end"):
         values = {value for _, one in rows if (value := getattr(one, name)) is not None}
         if len(values) > 1:
