@@ -148,7 +148,11 @@ def test_recognize_reads_parts_and_standard_input(
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        (["recognize", "a.wav", "--format", "xml"], 2, "audformat, csv, json, rttm, table, vtt"),
+        (
+            ["recognize", "a.wav", "--format", "xml"],
+            2,
+            "audformat, csv, json, label-studio, rttm, table, vtt",
+        ),
         (["recognize", "a.wav", "--model", "li2019-emobd"], 2, "did you mean 'li2019-emodb'"),
         (["recognize", "a.wav", "--model", "no.safetensors"], 1, "No such file"),
         (["evaluate", "li2091", "--corpus", "emodb=x"], 2, "did you mean 'li2019'"),

@@ -23,6 +23,7 @@ from serein.records import PRECISIONS, PrecisionSetting
 if TYPE_CHECKING:
     from serein.bundle import Bundle
 
+DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_MODEL = "serein-base"
 """The shipped model that is used by default."""
 
@@ -121,12 +122,14 @@ def open_backend(
         trust: dotted names of custom modules that the model may import.
 
     Raises:
-        UnknownName: there is no such backend.
+        UnknownName: there is no such backend or device.
         BundleError: the file is missing, corrupt, tampered with, or too new.
         ConfigError: the settings need another backend, or one that is not installed.
     """
     if setting not in BACKENDS:
         raise UnknownName("backend", setting, BACKENDS)
+    if device not in DEVICES:
+        raise UnknownName("device", device, DEVICES)
     if precision not in (None, *PRECISIONS):
         raise ConfigError(f"precision = {precision!r}; expected auto, fp32 or bf16")
     reason = _explain_why_not_onnx(path, device, precision, trust)
