@@ -94,7 +94,7 @@ def example_results(utterances: int = 535, epochs: int = 100, seed: int = 0) -> 
 
 
 def rescore(results: Results) -> Results:
-    """Return results with the scores of their predictions, without folds and calibration.
+    """Return results with the scores of their predictions, without folds, calibration, baselines.
 
     Changed results must be scored again: files whose scores do not follow are refused.
     """
@@ -103,6 +103,7 @@ def rescore(results: Results) -> Results:
         results,
         **pool_scores(predictions, names, results.classes),
         groups=score_groups(predictions, results.headline, results.classes),
+        baselines={},
         folds=[],
         fold_means={},
         calibration={},

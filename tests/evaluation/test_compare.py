@@ -254,7 +254,8 @@ def with_change(results: Results, change: str) -> Results:
         )
     changed = replace(results, name="b", recipe={"name": "b"}, predictions=records)
     if change == "classes":
-        return replace(changed, classes={"mood": ["good", "bad"]}, scores={}, calibration={})
+        classes = {"mood": ["good", "bad"]}
+        return replace(changed, classes=classes, scores={}, calibration={}, baselines={})
     return rescore(changed)
 
 
