@@ -15,7 +15,17 @@ import pytest
 from annotated_types import Ge, Gt
 from builders.tiny_encoders import recipe_settings
 
-from serein import bundle, config, corpora, errors, protocols, recipes, registry, system
+from serein import (
+    bundle,
+    config,
+    corpora,
+    errors,
+    model_file,
+    protocols,
+    recipes,
+    registry,
+    system,
+)
 from serein.augment.config import AugmentConfig
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
 from serein.labels.vocabulary import SPECIAL_TOKENS
@@ -313,7 +323,7 @@ def test_old_names_in_saved_models_load_silently() -> None:
             size = struct.unpack("<Q", content[:8])[0]
             document = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["serein"])
             loaded = bundle.load(file)
-            for old, new in bundle.RENAMED_CARD_FIELDS.items():
+            for old, new in model_file.RENAMED_CARD_FIELDS.items():
                 value = document["card"].get(old, document["card"].get(new))
                 assert json.loads(json.dumps(getattr(loaded.card, new))) == value
             assert not set(loaded.system.recipe.training) & set(config.RENAMED_SETTINGS["training"])

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_whisper_model(tmp_path_factory.mktemp("whisper") / "tiny")
 
 
-def build_front_end(folder: Path, **settings: Any) -> FrontEnd:
+def build_front_end(folder: Path, **settings: Any) -> Any:
     table = {"encoder": str(folder), "padding": "do_not_pad", **settings}
     return FrontEnd(build_config(Config, table, "features"))
 
@@ -67,7 +67,7 @@ def test_a_row_is_encoder_states_and_the_state_of_the_token_that_is_spoken(folde
     torch.testing.assert_close(row_rf[:, : 2 * WIDTH], torch.cat(expected, dim=1))
     torch.testing.assert_close(row_rf[:, 2 * WIDTH :], heard.state_ld[heard.token_r])
     assert len(heard.state_ld) == len(heard.ids) + 1
-    assert heard.token_r.unique().tolist() == list(range(len(heard.state_ld)))
+    assert sorted(set(heard.token_r.tolist())) == list(range(len(heard.state_ld)))
 
 
 def test_a_recogniser_that_is_loaded_in_inference_computes_the_same(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_client_of_the_docs(
 
 def test_provisional_answers_and_a_summary_on_request(host: Host, wave: Wave, pcm: Pcm) -> None:
     plain = stream_pcm(host, pcm.tobytes(), window=3.0, hop=1.0, merge=False)
-    asked = {
+    asked: dict[str, Any] = {
         "window": 3.0,
         "hop": 1.0,
         "merge": False,

@@ -68,7 +68,9 @@ def page_routes() -> APIRouter:
 async def _respond(request: Request, name: str, turns: asyncio.Semaphore) -> Response:
     if name not in list_files():
         raise Problem(404, "there is no such file; the page at / uses those that exist")
-    file = LOADED.get(name) or await run_in_threadpool(_load_file, name)
+    file = LOADED.get(name)
+    if file is None:
+        file = await run_in_threadpool(_load_file, name)
     headers = {
         "ETag": file.etag,
         "Cache-Control": "no-cache",  # browsers check the ETag, and reload what has changed
