@@ -1,7 +1,8 @@
 """Run every example of the README and the docs; a training takes one epoch on 1 s of each file.
 
 A block that cannot run here has a comment before it: ``<!-- not run: REASON -->``. The options of
-its commands are checked by test_docs_site.py.
+its commands are checked by test_docs_site.py. A block that begins with ``# PATH``, such as
+``# my_lab/task.py``, is a file, which is written and not run.
 """
 
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from builders.corpus_layouts import write_emodb
+from builders.docs_files import write_shown_files
 
 from serein import cli
 from serein.synthetic import SyntheticConfig, generate
@@ -58,7 +60,12 @@ def test_examples_run(
         monkeypatch.chdir(request.getfixturevalue("example_folder"))
     if page.name == "ssl.md":
         pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
+    files = write_shown_files(page, Path.cwd())
+    if files:
+        monkeypatch.syspath_prepend(str(Path.cwd()))
     for kind, text in read_examples(page):
+        if text in files:
+            continue
         if kind == "python":
             script = tmp_path_factory.mktemp("example") / "example.py"
             script.write_text(text)

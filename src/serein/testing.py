@@ -23,6 +23,7 @@ from torch import Tensor
 
 from serein import audio, bundle, config, recipes, registry, system
 from serein.errors import AudioError, CorpusError, SereinError
+from serein.layers.attention import ModelOutput
 from serein.records import CorpusInfo, Recipe, Utterance
 from serein.system import Output, System
 
@@ -50,9 +51,9 @@ def check_model(
 ) -> None:
     """Check a model, or a system with one, against `serein.interfaces.Model`.
 
-    Padding and the other utterances of a batch do not change an output; every parameter gets a
-    gradient; only training is random; saving keeps every digit; attention sums to 1 and is 0 on
-    padding. Weights are random, and no data are needed.
+    Every task has a vector of the stated width; padding and the other utterances of a batch do not
+    change an output; every parameter gets a gradient; only training is random; saving keeps every
+    digit; attention sums to 1 and is 0 on padding. Weights are random, and no data are needed.
 
     Args:
         model: dotted name of your module (or of a model of serein), a recipe, or a system.
@@ -91,6 +92,23 @@ def compute_output(built: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
     with torch.no_grad():
         output: Output = built({"frames": (x_btf, mask_bt)})
     return output
+
+
+def check_vectors(built: System) -> None:
+    """Check that the model gives each task a finite vector of its width."""
+    built.eval()
+    with torch.no_grad():
+        encoded: Any = built.encode({"frames": random_inputs(built, LENGTHS)})
+    assert isinstance(encoded, ModelOutput), (
+        f"the model returns {type(encoded).__name__}; expected serein.layers.attention.ModelOutput"
+    )
+    for task in built.tasks:
+        found = ", ".join(encoded.vectors) or "none"
+        assert task in encoded.vectors, f"the model has no vector for {task}; found {found}"
+        x_bd, expected = encoded.vectors[task], (len(LENGTHS), built.model.width)
+        shape = tuple(x_bd.shape)
+        assert shape == expected, f"the vectors of {task} are {shape}; expected (B, D) {expected}"
+        assert x_bd.isfinite().all(), f"the vectors of {task} are not finite"
 
 
 def check_padding(built: System) -> None:
@@ -195,6 +213,7 @@ def _assert_close(x: Tensor, y: Tensor, what: str, tolerance: float = TOLERANCE)
 
 
 MODEL_CHECKS: tuple[Callable[[System], None], ...] = (
+    check_vectors,
     check_padding,
     check_batch_order,
     check_gradients,

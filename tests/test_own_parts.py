@@ -1,0 +1,137 @@
+"""Parts of one's own, as docs/own-parts.md shows them: each fault has the message of the page."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders.docs_files import write_shown_files
+
+from serein import bundle, recipes, testing
+from serein.errors import BundleError, ConfigError, SereinError
+from serein.inference.onnx_export import build_onnx_system
+from serein.system import System, check_recipe
+
+PAGE = Path(__file__).parents[1] / "docs" / "own-parts.md"
+PARTS = ["my_lab.front_end", "my_lab.model", "my_lab.task"]
+CLASSES = {"emotion": ("anger", "joy")}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder ``my_lab`` of the page, from which modules can be imported."""
+    write_shown_files(PAGE, tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    forget_modules()
+    yield tmp_path / "my_lab"
+    forget_modules()
+
+
+def forget_modules() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        del sys.modules[name]
+
+
+def change_file(lab: Path, name: str, old: str, new: str) -> None:
+    file = lab / f"{name}.py"
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def check_page_has(message: str) -> None:
+    """Check that the page quotes a message, up to numbers at its end and the folder in it."""
+    quoted = [row.split(" | ")[-1].strip(" |") for row in PAGE.read_text("utf-8").splitlines()]
+    patterns = [re.escape(one).replace(re.escape("..."), ".*") for one in quoted if len(one) > 20]
+    assert any(re.search(pattern, message) for pattern in patterns), message
+
+
+def build_system(*settings: str) -> System:
+    tables = ("features", "model", "tasks.emotion")
+    names = [f"{table}.name={name}" for table, name in zip(tables, PARTS, strict=True)]
+    recipe = recipes.load("li2019-emodb-single-task", [*names, *settings])
+    return System(recipe, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "features.name=my_lab.frontend",
+        "features.name=my_lab.broken",
+        "features.name=my_lab.model",
+        "features.bands=8",
+        "features.window=1",
+    ],
+)
+def test_errors_of_recipes_are_on_the_page(lab: Path, setting: str) -> None:
+    (lab / "broken.py").write_text("1 / 0")
+    settings = [setting] if "name" in setting else ["features.name=my_lab.front_end", setting]
+    recipe = recipes.load("li2019-emodb-single-task", settings)
+    with pytest.raises(SereinError) as caught:
+        check_recipe(recipe)
+    check_page_has(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (".masked_fill(step_s >= length_b[:, None], 0)", " - wave_bs.mean(dim=1, keepdim=True)"),
+        ("config.rate, 2", "config.rate, 3"),
+        (" + 1e-8", ""),
+        ("config.hop / config.rate", "config.hop"),
+    ],
+    ids=["padding", "width", "silence", "hop"],
+)
+def test_faults_of_a_front_end_are_found(lab: Path, old: str, new: str) -> None:
+    change_file(lab, "front_end", old, new)
+    with pytest.raises(AssertionError) as caught:
+        testing.check_front_end("my_lab.front_end")
+    check_page_has(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (" / mask_bt.sum(dim=1, keepdim=True)", " / mask_bt.shape[1]"),
+        ("nn.Tanh())\n", "nn.Tanh())\n        self.other = nn.Linear(3, 3)\n"),
+        ("dict.fromkeys(self.tasks, mean_bd)", '{"emotions": mean_bd}'),
+    ],
+    ids=["padding", "unused", "task"],
+)
+def test_faults_of_a_model_are_found(lab: Path, old: str, new: str) -> None:
+    change_file(lab, "model", old, new)
+    with pytest.raises(AssertionError) as caught:
+        testing.check_model("my_lab.model")
+    check_page_has(str(caught.value))
+
+
+def test_a_saved_model_needs_trust_and_unchanged_layers(lab: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lab.safetensors"
+    bundle.save(bundle.Bundle(build_system(), bundle.Card()), path)
+    with pytest.raises(BundleError) as caught:
+        bundle.load(path, trust=PARTS[:2])
+    check_page_has(str(caught.value))
+    change_file(lab, "front_end", "window: Annotated[int, Ge(2)] = 400", "window: int = 200")
+    change_file(lab, "model", "hidden: Annotated[int, Ge(1)] = 16", "hidden: int = 32")
+    forget_modules()
+    loaded = bundle.load(path, trust=PARTS).system
+    assert loaded.front_end.config.window == 400, "the file keeps the settings"
+    change_file(lab, "model", "self.units", "self.layer")
+    forget_modules()
+    with pytest.raises(BundleError) as caught:
+        bundle.load(path, trust=PARTS)
+    check_page_has(str(caught.value))
+
+
+@pytest.mark.parametrize("setting", ["targets=votes", "smoothing=0.1"])
+def test_the_task_refuses_what_its_loss_does_not_have(lab: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match="no votes and no smoothing"):
+        build_system(f"tasks.emotion.{setting}")
+
+
+def test_parts_without_a_form_in_onnx_cannot_be_exported(lab: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_onnx_system(build_system())
+    check_page_has(str(caught.value))
