@@ -12,6 +12,7 @@ from serein import bundle, recipes, testing
 from serein.errors import BundleError, ConfigError, SereinError
 from serein.inference.onnx_export import build_onnx_system
 from serein.system import System, check_recipe
+from serein.training.dataset import _cache_key
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-parts.md"
 PARTS = ["my_lab.front_end", "my_lab.model", "my_lab.task"]
@@ -135,3 +136,13 @@ def test_parts_without_a_form_in_onnx_cannot_be_exported(lab: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         build_onnx_system(build_system())
     check_page_has(str(caught.value))
+
+
+def test_cached_frames_depend_on_the_sources_that_a_front_end_names(lab: Path) -> None:
+    sources = "SOURCES = (str(__import__('pathlib').Path(__file__).with_name('filters.py')),)"
+    change_file(lab, "front_end", "\n\n@dataclass", f"\n{sources}\n\n@dataclass")
+    keys = set()
+    for text in ("x = 1", "x = 2"):
+        (lab / "filters.py").write_text(text)
+        keys.add(_cache_key([], build_system().front_end, {}, None))
+    assert len(keys) == 2

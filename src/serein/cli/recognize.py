@@ -294,12 +294,14 @@ def _describe_run(summary: "Summary") -> str:
 
 def card(
     model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP}.")] = None,
+    trust: TrustOption = None,
 ) -> None:
     """Print the card of a model: data, licence, scores, limits and use."""
     from serein.inference.formats import as_card
     from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, open_backend
 
-    print(as_card(open_backend(find_model_file(model or DEFAULT_MODEL)).description), end="")
+    opened = open_backend(find_model_file(model or DEFAULT_MODEL), trust=trust or ())
+    print(as_card(opened.description), end="")
 
 
 def export(
@@ -310,12 +312,13 @@ def export(
             "-o", "--output", "--onnx", help="ONNX file to write; it maps samples to answers."
         ),
     ],
+    trust: TrustOption = None,
 ) -> None:
     """Write a model with its front end as ONNX, and check that both give the same answers."""
     from serein.inference.model_loading import find_model_file, open_model
     from serein.inference.onnx_export import to_onnx
 
-    to_onnx(open_model(find_model_file(model)), onnx)
+    to_onnx(open_model(find_model_file(model), trust=trust or ()), onnx)
     print(f"{onnx}: {onnx.stat().st_size / 1e6:.2f} MB")
 
 
