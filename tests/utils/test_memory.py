@@ -82,7 +82,7 @@ def test_recognizer_limits_the_onednn_cache_unless_the_user_sets_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(device.ONEDNN_CACHE_VARIABLE, raising=False)
-    Recognizer()
+    Recognizer(backend="torch")
     assert os.environ[device.ONEDNN_CACHE_VARIABLE] == device.ONEDNN_CACHE_CAPACITY
     monkeypatch.setenv(device.ONEDNN_CACHE_VARIABLE, "700")
     Recognizer()

@@ -71,7 +71,7 @@ def interval_alpha(answers: Sequence[Sequence[float]]) -> float:
     """Return Krippendorff's alpha of numbers with squared differences; nan if all are equal.
 
     >>> round(interval_alpha([[1, 1], [3, 4], [5, 5]]), 3)
-    0.944
+    0.95
 
     Args:
         answers: those of each utterance; any number of them.
