@@ -183,6 +183,11 @@ def _find_reader(name: str, path: Path | None) -> ModuleType:
                 f"{path} is a folder without a subfolder for each class; a folder of another "
                 "layout needs a table of its recordings: `--corpus mine=labels.csv`."
             )
+        elif path is not None and not path.exists():
+            hint = (
+                f"{path} does not exist; a corpus of your own is a table, or a folder with a "
+                "subfolder for each class: `--corpus mine=labels.csv`. Check the path."
+            )
         raise UnknownName("corpus", name, known, hint) from error
     if not callable(getattr(module, "read", None)):
         raise CorpusError(

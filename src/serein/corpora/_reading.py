@@ -47,7 +47,7 @@ def find_subfolder(root: Path, name: str, title: str, home: str) -> Path:
     advice = f"Give the folder that holds {name}/, or get the corpus from {home}"
     near = sorted(folder.parent for folder in root.glob(f"*/{name}") if folder.is_dir())
     if list_recordings(root) or (root.name == name and root.is_dir()):
-        advice = f"This is {name}/ itself: give the folder above, {root.parent}"
+        advice = f"This is {name}/ itself: give the folder above, {root.absolute().parent}"
     elif len(near) == 1:
         advice = f"Did you mean {near[0]}?"
     raise CorpusError(f"{root} has no folder {name}/; expected {title} there. {advice}")

@@ -99,7 +99,8 @@ def _describe_speakers(utterances: Sequence[Utterance]) -> Iterator[str]:
         yield f"speaker: unknown of {unknown} of {len(utterances)} utterances"
     if counts:
         fewest, most = min(counts.values()), max(counts.values())
-        yield f"speakers: {len(counts)}, with {fewest} to {most} utterances each"
+        each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        yield f"speakers: {len(counts)}, with {each} utterances each"
     genders = Counter(u.gender or "unknown" for u in utterances)
     yield f"gender: {', '.join(f'{name} {count}' for name, count in genders.most_common())}"
     genders_of: dict[str, set[str]] = {}

@@ -102,7 +102,7 @@ def _find_actor_folders(root: Path) -> tuple[Path, list[Path]]:
         raise CorpusError(f"{root} has RAVDESS more than once, in {names}; give one of them")
     advice = f"Give the folder that holds Actor_01/, or get the corpus from {ABOUT.home}"
     if ACTOR_FOLDER_PATTERN.fullmatch(root.name):
-        advice = f"This is one actor: give the folder above, {root.parent}"
+        advice = f"This is one actor: give the folder above, {root.absolute().parent}"
     raise CorpusError(f"{root} has no folders Actor_01/ to Actor_24/. {advice}")
 
 

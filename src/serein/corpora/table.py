@@ -192,7 +192,7 @@ def _drop_missing(path: Path, column: str, rows: list[Row]) -> tuple[list[Row], 
     if not kept:
         raise CorpusError(
             f"{path}: none of {len(rows)} recordings exists, such as {path.parent / missing[0]}; "
-            f"relative paths start at {path.parent}{_hint_at_path(missing[0])}"
+            f"relative paths start at {path.parent.absolute()}{_hint_at_path(missing[0])}"
         )
     return kept, missing
 
@@ -370,8 +370,8 @@ def _resolve_files(path: Path, column: str, rows: list[Row]) -> list[Path]:
         raise CorpusError(
             f"{path}, row {rows[first].number}: {files[names[first]]} does not exist "
             f"({len(faults)} of {len(rows)} rows name no existing file); relative paths start at "
-            f"{path.parent}{_hint_at_path(names[first])}. Rows of missing files are left out with "
-            "--partial (in Python partial=True)"
+            f"{path.parent.absolute()}{_hint_at_path(names[first])}. Rows of missing files are "
+            "left out with --partial (in Python partial=True)"
         )
     return [files[name] for name in names]
 

@@ -124,9 +124,10 @@ def find_classes(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, t
         if len(present) < 2:
             _check_label_name(utterances, task, recipe)
             kind = "values" if is_value else "classes"
+            found = f"{list(present)}" if present else "none"
             raise ConfigError(
                 f"task {task} needs two {kind} or more; these {len(utterances)} utterances have "
-                f"{list(present)}. Their labels are {_list_labels(utterances)}: choose one with "
+                f"{found}. Their labels are {_list_labels(utterances)}: choose one with "
                 f"--set tasks.{task}.label=..., or drop the task with --set tasks.{task}=remove"
             )
         classes[task] = () if is_value else present

@@ -144,9 +144,12 @@ def build_rotating_folds(
     """
     count = settings.num_validation
     if len(groups) < count + 2:
+        advice = f"Add utterances of other {unit}s."
+        if count and len(groups) > 1:
+            advice = 'Set protocol.validation lower, or to "none".'
         raise ProtocolError(
             f"{settings.name} with {count_noun(count, f'validation {unit}')} needs {count + 2} "
-            f"{unit}s; found {len(groups)}: {', '.join(groups)}. Set protocol.validation lower."
+            f"{unit}s; found {len(groups)}: {', '.join(groups)}. {advice}"
         )
     folds = []
     for name in groups:
@@ -305,9 +308,11 @@ def group_by(utterances: Sequence[Utterance], name: str) -> Groups:
     values = {utterance.id: get_scoped_value(utterance, name) for utterance in utterances}
     missing = [id_ for id_, value in values.items() if value is None]
     if missing:
+        folders = ", or in folders of classes a subfolder for each speaker: anger/ann/001.wav"
         raise ProtocolError(
             f"{len(missing)} of {len(utterances)} utterances have no {name}, the first is "
-            f"{missing[0]}; a split by {name} needs one for each. Add a {name} column."
+            f"{missing[0]}; a split by {name} needs one for each. Add a {name} column"
+            f"{folders if name == 'speaker' else ''}."
         )
     groups: Groups = {}
     for utterance in sorted(utterances, key=lambda u: (str(values[u.id]), u.id)):
