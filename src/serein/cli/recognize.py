@@ -106,9 +106,9 @@ def recognize(
 ) -> None:
     """Recognize emotion in recordings. Files that cannot be read are listed and skipped.
 
-    A recording gets one answer, or none if it has no speech. --window, --hop, --smooth,
-    --no-speech, --channels each, and the formats rttm, audformat and vtt give one answer for each
-    segment of speech instead.
+    A recording gets one answer, or none if it has no speech. --window, --hop,
+    --smooth, --no-speech, --channels each, and the formats rttm, audformat and
+    vtt give one answer for each segment of speech instead.
     """
     from serein.cli.embeddings import check_options, embed_files
     from serein.inference import formats
@@ -278,18 +278,21 @@ def _recognize_folder(
         print_stderr(reason)
     if summary.errors:
         print_stderr(
-            f"{summary.failed:,} files could not be read; {summary.errors} lists them with reasons"
+            f"could not be read: {summary.failed:,}; {summary.errors} lists them with reasons"
         )
         raise typer.Exit(1)
 
 
 def _describe_run(summary: "Summary") -> str:
     """Describe what this run did, as opposed to earlier runs on the same folder."""
-    if not summary.seconds and summary.done_before:
+    if summary.done_before and summary.done_before >= summary.recognized + summary.failed:
         return "all of them in earlier runs"
-    speed = summary.seconds / max(summary.elapsed, 1e-9)
     earlier = f", {summary.done_before:,} of them in earlier runs" if summary.done_before else ""
-    return f"{summary.ignored:,} ignored{earlier}; {speed:,.0f} times real time"
+    counts = f"{summary.ignored:,} ignored{earlier}"
+    if not summary.seconds:
+        return counts
+    speed = summary.seconds / max(summary.elapsed, 1e-9)
+    return f"{counts}; {speed:,.0f} times real time"
 
 
 def card(
