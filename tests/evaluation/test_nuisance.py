@@ -100,12 +100,12 @@ def test_baseline_is_the_forest_of_each_fold(padded: Corpus, results: Results) -
 
 def test_high_baseline_and_worse_system_are_in_the_headline(results: Results) -> None:
     text = "\n".join(document.describe_headline(results))
-    assert "how the recordings were made and cut tells the classes of this corpus" in text
+    assert "the classes can be predicted from how the corpus was recorded and cut" in text
     assert "(duration, silence before and after, level, peak" in text
     assert "has a UA of 100.0 %" in text
     scores = results.scores[results.headline]["emotion"]
     assert (scores.ua or 0) < 1
-    assert "the system is no better than it" in text
+    assert "the system is no better" in text
     low = {**results.baselines}
     low[NUISANCE] = {"emotion": {"wa": 0.3, "ua": 0.3}}
     better = replace(scores, ua=0.9)

@@ -196,8 +196,8 @@ def read_predictions(
     meaning = f"the predictions in {file}, as they are"
     if folds:
         meaning += (
-            "; the table names the fold of each, and that each fold's model was trained on its "
-            "training subset alone is taken from there"
+            "; the table names the fold of each; whether each fold's model was trained on its "
+            "training subset alone is not checked"
         )
     return TableModel(
         name=name,

@@ -98,14 +98,14 @@ def describe_nuisance(results: Results) -> str | None:
         return None
     score, clauses = quoted.score("ua"), []
     if score is not None and score <= baseline:
-        clauses.append("the system is no better than it")
+        clauses.append("the system is no better")
     if baseline - chance >= HIGH_SHARE * (1 - chance):
-        clauses.append("how the recordings were made and cut tells the classes of this corpus")
+        clauses.append("the classes can be predicted from how the corpus was recorded and cut")
     if not clauses:
         return None
     return (
-        f"{task}: {' and '.join(clauses)}: a random forest on numbers that are hardly voice "
-        f"({NUISANCE_NUMBERS}) has a UA of {summary.format_percent(baseline)} %."
+        f"{task}: a random forest on numbers that are hardly voice ({NUISANCE_NUMBERS}) has a UA "
+        f"of {summary.format_percent(baseline)} %: {', and '.join(clauses)}."
     )
 
 
