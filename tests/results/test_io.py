@@ -198,12 +198,12 @@ def test_committed_results_load(file: Path) -> None:
     table = json.loads(gzip.decompress(file.read_bytes()))
     loaded = io.load_results(file)
     assert loaded.format == io.FORMAT
-    assert len(loaded.optimistic_variants) == len(table.get("flatteries", []))
-    assert [error.id for error in loaded.confident_errors] == [
-        error["id"] for error in table["mistakes"]
-    ]
+    variants = table.get("optimistic_variants", table.get("flatteries", []))  # the former name
+    assert len(loaded.optimistic_variants) == len(variants)
+    confident = table.get("confident_errors", table.get("mistakes"))
+    assert [error.id for error in loaded.confident_errors] == [error["id"] for error in confident]
     assert [finding.description for finding in loaded.leakage] == [
-        finding["words"] for finding in table["leakage"]
+        finding.get("description", finding.get("words")) for finding in table["leakage"]
     ]
     assert not {*keys(loaded.recipe["protocol"])} & {*RENAMED_SETTINGS["protocol"]}
 
