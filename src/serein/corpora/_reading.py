@@ -11,9 +11,10 @@ classes (``emotion_votes``: "anger=1, neutral=1"), the class with most votes (``
 after a tie), and the mean of numbers (``arousal``: 3.5).
 """
 
+import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -66,6 +67,29 @@ def list_recordings(folder: Path, suffixes: tuple[str, ...] = (".wav",)) -> list
     names = os.listdir(folder) if folder.is_dir() else []
     names = sorted(name for name in names if name.lower().endswith(suffixes) and name[0] != ".")
     return [folder / name for name in names]
+
+
+def read_columns(
+    table: Path, columns: Sequence[str], advice: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the cells of each row of a published CSV table.
+
+    Args:
+        table: the file, with a header.
+        columns: that the header must have.
+        advice: end of the error; ``{found}`` is replaced by the columns of the file.
+
+    Raises:
+        CorpusError: a column is missing.
+    """
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        rows = csv.DictReader(lines)
+        found = rows.fieldnames or ()
+        if missing := [name for name in columns if name not in found]:
+            end = advice.format(found=", ".join(found) or "nothing")
+            raise CorpusError(f"{table} has no column {', '.join(missing)}; {end}")
+        for number, row in enumerate(rows, 2):
+            yield number, {name: (cell or "").strip() for name, cell in row.items() if name}
 
 
 def find_unread(root: Path, utterances: Iterable[Utterance]) -> list[Path]:

@@ -20,13 +20,17 @@ Poria et al., "MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in
 2019.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from serein.corpora._reading import check_counts, describe_missing, restore_advice
+from serein.corpora._reading import (
+    check_counts,
+    describe_missing,
+    read_columns,
+    restore_advice,
+)
 from serein.errors import CorpusError
 from serein.records import CorpusInfo, Utterance
 
@@ -137,24 +141,16 @@ def _read_rows(root: Path, partial: bool) -> Iterator[tuple[str, dict[str, str]]
 
 def _read_table(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number and the cells of each row of a table."""
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = csv.DictReader(lines)
-        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
+    advice = f"expected MELD's columns {', '.join(COLUMNS)}"
+    for number, cells in read_columns(table, COLUMNS, advice):
+        if not any(cells.values()):
+            continue
+        if not (cells["Dialogue_ID"].isdigit() and cells["Utterance_ID"].isdigit()):
             raise CorpusError(
-                f"{table} has no column {', '.join(missing)}; expected MELD's columns "
-                f"{', '.join(COLUMNS)}"
+                f"{table}, row {number}: Dialogue_ID {cells['Dialogue_ID']!r} and Utterance_ID "
+                f"{cells['Utterance_ID']!r}; expected two numbers. Restore the table"
             )
-        for number, row in enumerate(rows, 2):
-            cells = {name: (cell or "").strip() for name, cell in row.items() if name}
-            if not any(cells.values()):
-                continue
-            if not (cells["Dialogue_ID"].isdigit() and cells["Utterance_ID"].isdigit()):
-                raise CorpusError(
-                    f"{table}, row {number}: Dialogue_ID {cells['Dialogue_ID']!r} and Utterance_ID "
-                    f"{cells['Utterance_ID']!r}; expected two numbers. Restore the table"
-                )
-            yield number, cells
+        yield number, cells
 
 
 def _build_utterance(id_: str, path: Path, row: dict[str, str]) -> Utterance:

@@ -24,7 +24,6 @@ Lotfian and Busso, "Building Naturalistic Emotionally Balanced Speech Corpus by 
 Speech from Existing Podcast Recordings", IEEE Transactions on Affective Computing, 2019.
 """
 
-import csv
 import os
 import re
 from collections import Counter
@@ -32,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serein.corpora._reading import describe_missing
+from serein.corpora._reading import describe_missing, read_columns
 from serein.errors import CorpusError
 from serein.records import CorpusInfo, Label, Utterance
 
@@ -139,19 +138,10 @@ def _stem(row: dict[str, str]) -> str:
 
 
 def _read_table(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number and the cells of each row."""
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = csv.DictReader(lines)
-        missing = [name for name in columns if name not in (rows.fieldnames or ())]
-        if missing:
-            raise CorpusError(
-                f"{table} has no column {', '.join(missing)}; found "
-                f"{', '.join(rows.fieldnames or ()) or 'nothing'}. Restore the table"
-            )
-        for number, row in enumerate(rows, 2):
-            cells = {name: (cell or "").strip() for name, cell in row.items() if name}
-            if cells["FileName"]:
-                yield number, cells
+    """Yield the number and the cells of each row with a file."""
+    for number, cells in read_columns(table, columns, "found {found}. Restore the table"):
+        if cells["FileName"]:
+            yield number, cells
 
 
 def _build_utterance(where: str, path: Path, row: dict[str, str], votes: str) -> Utterance:

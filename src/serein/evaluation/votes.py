@@ -8,14 +8,10 @@ n = utterances, K = classes of a task.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from serein.labels.votes import VoteSummary, collect_votes, describe_votes
-from serein.metrics import distributions as metrics
-from serein.metrics.intervals import choose_groups
-from serein.metrics.scoring import VOTES_SCORER, compute_interval
 from serein.records import Recipe, Utterance
 from serein.results.evaluation import Prediction, VoteScores
+from serein.results.votes import compute_vote_scores
 
 
 def add_votes(
@@ -74,30 +70,9 @@ def score_votes(
     if not tasks:
         return {}
     return {
-        name: {task: _score_task(predictions, name, task) for task in tasks} for name in selections
+        name: {task: compute_vote_scores(predictions, name, task) for task in tasks}
+        for name in selections
     }
-
-
-def _score_task(predictions: Sequence[Prediction], selection: str, task: str) -> VoteScores:
-    voted = [one for one in predictions if task in one.votes and task in one.selections[selection]]
-    truth_nk = np.array([one.votes[task] for one in voted])
-    groups, description = choose_groups([one.speaker for one in voted])
-    rows = [one.selections[selection][task] for one in voted]
-    tallies = VOTES_SCORER.tally(truth_nk.tolist(), rows, groups, ())
-    scores = VOTES_SCORER.compute_scores(tallies.sum(axis=0))
-    uniform_nk = np.full_like(truth_nk, 1 / truth_nk.shape[1])
-    uniform = VOTES_SCORER.tally(truth_nk.tolist(), uniform_nk.tolist(), groups, ())
-    cross_entropy, total_variation = VOTES_SCORER.metrics
-    return VoteScores(
-        utterances=len(voted),
-        cross_entropy=scores["cross_entropy"],
-        total_variation=scores["total_variation"],
-        cross_entropy_interval=compute_interval(tallies, cross_entropy),
-        total_variation_interval=compute_interval(tallies, total_variation),
-        interval=description,
-        entropy=float(metrics.entropy(truth_nk).mean()),
-        uniform=VOTES_SCORER.compute_scores(uniform.sum(axis=0)),
-    )
 
 
 def describe_corpus_votes(

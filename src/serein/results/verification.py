@@ -21,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.labels.vocabulary import normalize_text
-from serein.metrics import calibration, classification, distributions
+from serein.metrics import calibration, classification
 from serein.metrics.intervals import JACKKNIFE, choose_groups
 from serein.metrics.scoring import (
-    VOTES_SCORER,
-    Scorer,
     Scores,
     compute_interval,
     get_scorer,
@@ -40,8 +38,8 @@ from serein.results.evaluation import (
     Prediction,
     Results,
     ValueScores,
-    VoteScores,
 )
+from serein.results.votes import compute_vote_scores
 
 TOLERANCE = 1e-9
 """Largest relative difference of a number with all digits."""
@@ -196,26 +194,10 @@ def _check_intervals(
     scorer, names = get_scorer(answers.classes), range(len(answers.classes))
     truth, predicted = answers.truth_n.tolist(), answers.predicted_n.tolist()
     tallies = scorer.tally(truth, predicted, groups, names)
-    yield from _check_bounds(stated, scorer, tallies, where)
-
-
-def _check_bounds(
-    stated: ClassScores | ValueScores | VoteScores,
-    scorer: Scorer,
-    tallies: NDArray[Any],
-    where: str,
-) -> Iterator[str]:
-    """Check the bounds of every interval against those of tallies by speaker."""
     for metric in scorer.metrics:
-        found, expected = stated.bounds(metric.name), compute_interval(tallies, metric)
+        expected = compute_interval(tallies, metric)
         what = f"interval of {metric.name} ({where})"
-        if found is None or expected is None:
-            if found is not expected:
-                yield f"the {what} is {found}, and its predictions give {expected}"
-            continue
-        for bound, other in zip(found, expected, strict=True):
-            if abs(bound - other) > INTERVAL_TOLERANCE * max(1.0, abs(other)):
-                yield _describe(what, bound, other)
+        yield from _compare_bounds(what, stated.bounds(metric.name), expected)
 
 
 def _check_confusion(stated: ClassScores, answers: Answers, where: str) -> Iterator[str]:
@@ -354,28 +336,21 @@ def _check_votes(results: Results) -> Iterator[str]:
     for selection, tasks in results.vote_scores.items():
         for task, stated in tasks.items():
             where = f"{task}, selection {selection}"
-            voted = [
-                p
-                for p in results.predictions
-                if task in p.votes and task in p.selections[selection]
-            ]
-            if stated.utterances != len(voted):
-                yield _describe(f"number with votes ({where})", stated.utterances, len(voted))
+            scores = compute_vote_scores(results.predictions, selection, task)
+            if stated.utterances != scores.utterances:
+                count = scores.utterances
+                yield _describe(f"number with votes ({where})", stated.utterances, count)
                 continue
-            truth_nk = np.array([p.votes[task] for p in voted])
-            rows = [p.selections[selection][task] for p in voted]
-            groups, _ = choose_groups([p.speaker for p in voted])
-            tallies = VOTES_SCORER.tally(truth_nk.tolist(), rows, groups, ())
-            for name, score in VOTES_SCORER.compute_scores(tallies.sum(axis=0)).items():
-                yield from _compare(f"{name} of the votes ({where})", stated.score(name), score)
-            yield from _check_bounds(stated, VOTES_SCORER, tallies, f"votes, {where}")
-            entropy = float(distributions.entropy(truth_nk).mean())
-            yield from _compare(f"entropy of the votes ({where})", stated.entropy, entropy)
-            uniform_nk = np.full_like(truth_nk, 1 / truth_nk.shape[1])
-            sums = VOTES_SCORER.tally(truth_nk.tolist(), uniform_nk.tolist(), groups, ())
-            for name, score in VOTES_SCORER.compute_scores(sums.sum(axis=0)).items():
+            for name, score in scores.uniform.items():
+                what = f"{name} of the votes ({where})"
+                yield from _compare(what, stated.score(name), scores.score(name))
+                yield from _compare_bounds(
+                    f"interval of {what}", stated.bounds(name), scores.bounds(name)
+                )
                 what = f"{name} of uniform predictions ({where})"
                 yield from _compare(what, stated.uniform.get(name), score)
+            what = f"entropy of the votes ({where})"
+            yield from _compare(what, stated.entropy, scores.entropy)
 
 
 def _check_chance(results: Results) -> Iterator[str]:
@@ -457,6 +432,19 @@ def _compare(what: str, stated: float | None, computed: float | None) -> Iterato
         tolerance = 0.0
     if abs(stated - computed) > max(tolerance, TOLERANCE * max(1.0, abs(computed))):
         yield _describe(what, stated, computed)
+
+
+def _compare_bounds(
+    what: str, stated: tuple[float, float] | None, computed: tuple[float, float] | None
+) -> Iterator[str]:
+    """Yield a fault for each bound of an interval that is not the computed one."""
+    if stated is None or computed is None:
+        if stated is not computed:
+            yield f"the {what} is {stated}, and its predictions give {computed}"
+        return
+    for bound, other in zip(stated, computed, strict=True):
+        if abs(bound - other) > INTERVAL_TOLERANCE * max(1.0, abs(other)):
+            yield _describe(what, bound, other)
 
 
 def _is_rounded(value: float) -> bool:
