@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.spatial.distance import cityblock
 
 from serein.metrics import distributions, scoring
-from serein.metrics.bootstrap import bootstrap_counts
+from serein.metrics.bootstrap import bootstrap_interval
 
 
 def draw(count: int = 60, classes: int = 6, seed: int = 0) -> NDArray[np.float64]:
@@ -53,7 +53,7 @@ def test_mean_scores_and_intervals_over_groups() -> None:
     ):
         mean = function(TRUTH, PREDICTION).mean()
         assert scores[metric.name] == pytest.approx(mean)
-        low, high = bootstrap_counts(tallies, metric.statistic)
+        low, high = bootstrap_interval(tallies, metric.statistic)
         assert low < mean < high
     nothing = scoring.VOTES_SCORER.compute_scores(np.zeros(3))
     assert nothing == {"cross_entropy": None, "total_variation": None}

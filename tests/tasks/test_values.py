@@ -17,7 +17,7 @@ from serein.evaluation.labels import apply_label_scheme
 from serein.labels import dimensions
 from serein.labels.targets import find_classes, get_task_label
 from serein.metrics import scoring
-from serein.metrics.bootstrap import bootstrap_counts, bootstrap_difference, sum_by_group
+from serein.metrics.bootstrap import bootstrap_difference, bootstrap_interval, sum_by_group
 from serein.metrics.regression import (
     concordance_from_moments,
     concordance_score,
@@ -121,7 +121,7 @@ def test_intervals_resample_speakers_and_contain_the_score() -> None:
     for kind in scoring.REGRESSION_SCORER.metrics:
         low, high = scoring.compute_interval(tallies, kind) or (1.0, 0.0)
         assert low < float(np.asarray(kind.statistic(tallies.sum(axis=0)))) < high
-    assert scoring.compute_interval(tallies, scoring.CCC, method="bootstrap") == bootstrap_counts(
+    assert scoring.compute_interval(tallies, scoring.CCC, method="bootstrap") == bootstrap_interval(
         tallies, concordance_from_moments
     )
     nothing = scoring.REGRESSION_SCORER.tally([], [], [], ())

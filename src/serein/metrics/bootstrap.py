@@ -40,7 +40,7 @@ CORRELATION_CHUNK_CELLS = 1_000_000
 
 
 def bootstrap_interval(
-    confusions: ArrayLike,
+    sums: ArrayLike,
     statistic: Statistic,
     *,
     resamples: int = 10_000,
@@ -50,16 +50,18 @@ def bootstrap_interval(
     r"""Percentile interval of a score; whole groups are resampled with replacement.
 
     Each draw takes G of the G groups with replacement and computes the statistic of their summed
-    matrices. The interval contains the middle ``level`` of the scores of all draws:
+    matrices or counts. The interval contains the middle ``level`` of the scores of all draws:
 
     .. math:: [\hat\theta^{*(\alpha)}, \hat\theta^{*(1-\alpha)}], \quad \alpha = (1 - level) / 2
 
     Efron & Tibshirani (1993): An Introduction to the Bootstrap, chapter 13.
 
     Args:
-        confusions: (G, K, K) counts of each group, such as a speaker.
-        statistic: function from (n, K, K) summed matrices to (n,) scores, such as
-            `serein.metrics.classification.unweighted_accuracy_from_confusion`.
+        sums: (G, K, K) confusion matrices of each group, such as a speaker; or (G, C) counts,
+            such as a speaker's word errors.
+        statistic: function from (n, K, K) or (n, C) sums over groups to (n,) scores, such as
+            `serein.metrics.classification.unweighted_accuracy_from_confusion` or
+            `serein.metrics.word_error_rate.word_error_rate_from_counts`.
         resamples: number of draws.
         level: share of the draws inside the interval.
         seed: of the draws; the same seed gives the same interval.
@@ -69,14 +71,18 @@ def bootstrap_interval(
         in any draw: an interval of the other draws would be an interval of another statistic.
 
     Raises:
-        ValueError: the matrices are not (G, K, K), or an option is out of range.
+        ValueError: the sums are neither (G, K, K) nor (G, C), or an option is out of range.
 
     >>> from serein.metrics.classification import weighted_accuracy_from_confusion
     >>> good, bad = [[9, 1], [1, 9]], [[5, 5], [5, 5]]
     >>> bootstrap_interval([good, bad] * 5, weighted_accuracy_from_confusion)
     (0.58, 0.82)
+    >>> from serein.metrics.word_error_rate import word_error_rate_from_counts
+    >>> good, bad = [1, 0, 0, 10], [3, 1, 1, 10]
+    >>> bootstrap_interval([good, bad] * 5, word_error_rate_from_counts)
+    (0.18, 0.42)
     """
-    return _percentile_interval(_check_confusions(confusions), statistic, resamples, level, seed)
+    return _percentile_interval(_check_sums(sums), statistic, resamples, level, seed)
 
 
 def bootstrap_difference(
@@ -125,68 +131,6 @@ def bootstrap_difference(
         return np.asarray(statistic(sums[:, 0])) - np.asarray(statistic(sums[:, 1]))
 
     return _percentile_interval(np.stack(pair, axis=1), difference, resamples, level, seed)
-
-
-def bootstrap_counts(
-    counts: ArrayLike,
-    statistic: Statistic,
-    *,
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of a score of counts, otherwise as `bootstrap_interval`.
-
-    Args:
-        counts: (G, C) counts of each group, such as a speaker's word errors.
-        statistic: function from (n, C) summed counts to (n,) scores, such as
-            `serein.metrics.word_error_rate.word_error_rate_from_counts`.
-        resamples: number of draws.
-        level: share of the draws inside the interval.
-        seed: of the draws; the same seed gives the same interval.
-
-    Returns:
-        Lower and upper bound, nan as in `bootstrap_interval`.
-
-    Raises:
-        ValueError: the counts are not (G, C), or an option is out of range.
-
-    >>> from serein.metrics.word_error_rate import word_error_rate_from_counts
-    >>> good, bad = [1, 0, 0, 10], [3, 1, 1, 10]
-    >>> bootstrap_counts([good, bad] * 5, word_error_rate_from_counts)
-    (0.18, 0.42)
-    """
-    rows = np.asarray(counts, dtype=float)
-    if rows.ndim != 2:
-        raise ValueError(f"need one row of counts per group, (G, C); got {rows.shape}")
-    return _percentile_interval(rows, statistic, resamples, level, seed)
-
-
-def bootstrap_sums(
-    sums: ArrayLike,
-    statistic: Statistic,
-    *,
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of a score of confusion matrices or of counts.
-
-    Args:
-        sums: (G, K, K) matrices as for `bootstrap_interval`, or (G, C) counts as for
-            `bootstrap_counts`.
-        statistic: function from (n, K, K) or (n, C) sums over groups to (n,) scores.
-        resamples: number of draws.
-        level: share of the draws inside the interval.
-        seed: of the draws; the same seed gives the same interval.
-
-    Returns:
-        Lower and upper bound, nan as in `bootstrap_interval`.
-
-    Raises:
-        ValueError: the sums are neither (G, K, K) nor (G, C), or an option is out of range.
-    """
-    return _percentile_interval(_check_sums(sums), statistic, resamples, level, seed)
 
 
 def block_bootstrap_correlation(
@@ -337,14 +281,12 @@ def confusion_by_group(
 
 
 def _check_sums(sums: ArrayLike) -> NDArray[np.float64]:
-    rows = np.asarray(sums, dtype=float)
-    return rows if rows.ndim == 2 else _check_confusions(rows)
-
-
-def _check_confusions(confusions: ArrayLike) -> NDArray[np.float64]:
-    groups = np.asarray(confusions, dtype=float)
-    if groups.ndim != 3 or groups.shape[1] != groups.shape[2]:
-        raise ValueError(f"need one confusion matrix per group, (G, K, K); got {groups.shape}")
+    groups = np.asarray(sums, dtype=float)
+    if groups.ndim not in (2, 3) or (groups.ndim == 3 and groups.shape[1] != groups.shape[2]):
+        raise ValueError(
+            "need one confusion matrix or one row of counts per group, (G, K, K) or (G, C); got "
+            f"{groups.shape}"
+        )
     return groups
 
 

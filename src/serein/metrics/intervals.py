@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from serein.metrics.bootstrap import (
     Statistic,
     bootstrap_difference,
-    bootstrap_sums,
+    bootstrap_interval,
     choose_resampling_groups,
 )
 from serein.metrics.jackknife import (
@@ -70,7 +70,7 @@ def compute_interval(
         ValueError: no method has this name.
     """
     if _check_method(method) == BOOTSTRAP:
-        return _nan_to_none(bootstrap_sums(tallies, statistic, resamples=resamples))
+        return _nan_to_none(bootstrap_interval(tallies, statistic, resamples=resamples))
     return _nan_to_none(jackknife_interval(tallies, statistic, scale=scale))
 
 
