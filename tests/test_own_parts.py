@@ -1,15 +1,20 @@
 """Parts of one's own, as docs/own-parts.md shows them: each fault has the message of the page."""
 
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from builders.docs_files import write_shown_files
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
 
-from serein import bundle, recipes, testing
-from serein.errors import BundleError, ConfigError, SereinError
+from serein import bundle, model_file, recipes, testing
+from serein.errors import BundleError, ConfigError, SereinError, SereinWarning
 from serein.inference.onnx_export import build_onnx_system
 from serein.system import System, check_recipe
 from serein.training.dataset import _cache_key
@@ -117,7 +122,8 @@ def test_a_saved_model_needs_trust_and_unchanged_layers(lab: Path, tmp_path: Pat
     change_file(lab, "front_end", "window: Annotated[int, Ge(2)] = 400", "window: int = 200")
     change_file(lab, "model", "hidden: Annotated[int, Ge(1)] = 16", "hidden: int = 32")
     forget_modules()
-    loaded = bundle.load(path, trust=PARTS).system
+    with pytest.warns(SereinWarning, match="my_lab.front_end, my_lab.model changed"):
+        loaded = bundle.load(path, trust=PARTS).system
     assert loaded.front_end.config.window == 400, "the file keeps the settings"
     change_file(lab, "model", "self.units", "self.layer")
     forget_modules()
@@ -136,6 +142,81 @@ def test_parts_without_a_form_in_onnx_cannot_be_exported(lab: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         build_onnx_system(build_system())
     check_page_has(str(caught.value))
+
+
+def save_model(lab: Path) -> Path:
+    torch.manual_seed(0)
+    path = lab.parent / "lab.safetensors"
+    bundle.save(bundle.Bundle(build_system().eval(), bundle.Card()), path)
+    return path
+
+
+def rewrite_document(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the document of a saved model, and its hash with it."""
+    content = path.read_bytes()
+    document = json.loads(model_file.read_metadata(content)["serein"])
+    assert set(document["modules"]) == set(PARTS)
+    change(document)
+    text, tensors = json.dumps(document), unpacked(content)
+    sha256 = model_file.compute_digest(text, {name: x.numpy() for name, x in tensors.items()})
+    path.write_bytes(packed(tensors, {"serein": text, "sha256": sha256}))
+
+
+def test_a_changed_module_gives_one_warning_that_is_on_the_page(lab: Path) -> None:
+    path = save_model(lab)
+    change_file(lab, "task", "(1 - log_p_b.exp())", "(2 - log_p_b.exp())")
+    change_file(lab, "model", "nn.Tanh()", "nn.ReLU()")
+    forget_modules()
+    with pytest.warns(SereinWarning) as caught:
+        loaded = bundle.load(path, trust=PARTS)
+    assert len(caught) == 1
+    text = str(caught[0].message)
+    assert text.startswith(f"{path}: my_lab.model, my_lab.task changed after the model was trained")
+    check_page_has(text)
+    bundle.save(loaded, again := path.with_name("again.safetensors"))
+    with pytest.warns(SereinWarning, match="my_lab.model, my_lab.task changed"):
+        bundle.load(again, trust=PARTS)
+
+
+def test_comments_in_a_module_and_files_of_earlier_versions_give_no_warning(
+    lab: Path, tmp_path: Path
+) -> None:
+    path = save_model(lab)
+    change_file(
+        lab, "model", "        x_btf, mask_bt = frames", "\n        x_btf, mask_bt = frames"
+    )
+    change_file(lab, "model", '"""A layer of units', '"""One layer of units')
+    forget_modules()
+    bundle.load(path, trust=PARTS)
+    rewrite_document(path, lambda document: document.pop("modules"))
+    change_file(lab, "model", "nn.Tanh()", "nn.ReLU()")
+    forget_modules()
+    bundle.load(path, trust=PARTS)
+
+
+def test_only_modules_of_the_recipe_are_imported_to_be_compared(lab: Path) -> None:
+    path = save_model(lab)
+    (lab / "other.py").write_text("raise SystemExit('imported')")
+    rewrite_document(path, lambda document: document["modules"].update({"my_lab.other": "0" * 16}))
+    bundle.load(path, trust=PARTS)
+    assert "my_lab.other" not in sys.modules
+
+
+def test_cached_frames_depend_on_the_files_that_a_front_end_reads(lab: Path) -> None:
+    weights = lab / "weights.bin"
+    (lab / "front_end.py").write_text(
+        (lab / "front_end.py").read_text("utf-8")
+        + "\n\ndef contents(settings):\n"
+        + "    assert settings['name'] == 'my_lab.front_end' and settings['window'] == 400\n"
+        + "    from pathlib import Path\n"
+        + f"    return {{'weights': Path({str(weights)!r}).read_text()}}\n",
+        encoding="utf-8",
+    )
+    keys = []
+    for text in ("first", "second", "first"):
+        weights.write_text(text)
+        keys.append(_cache_key([], build_system().front_end, {}, None))
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_cached_frames_depend_on_the_sources_that_a_front_end_names(lab: Path) -> None:

@@ -8,20 +8,24 @@ with its document under "asr" and its weights under names that begin with "asr/"
 the model has the SHA-256 of both.
 
 A front end with a pretrained encoder has the encoder's weights in the file, too, in half precision,
-under names that begin with "encoder/".
+under names that begin with "encoder/"; or the file names another one that has them
+(``model_file``). Files that are written here have all weights in themselves.
 """
 
 import json
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from serein import registry
 from serein.config import build_config, rename_settings
-from serein.errors import BundleError, ConfigError, EncoderError, SereinError
+from serein.errors import BundleError, ConfigError, EncoderError, SereinError, SereinWarning
 from serein.layers.whisper_encoder import ENCODER_PREFIX
 from serein.model_file import (
     FORMAT_VERSION,
@@ -35,6 +39,7 @@ from serein.model_file import (
     read_bytes,
     read_document,
     read_metadata,
+    read_shared_weights,
     was_changed,
 )
 from serein.records import Recipe
@@ -124,6 +129,7 @@ def bundle_to_json(bundle: Bundle) -> str:
     for table in ("augment", "text"):  # left out if empty: the digests of older bundles stay valid
         if not recipe[table]:
             del recipe[table]
+    modules = _get_module_hashes(bundle)
     document = {
         "format": FORMAT_WITHOUT_ASR if asr is None else FORMAT_VERSION,
         "recipe": recipe,
@@ -132,9 +138,19 @@ def bundle_to_json(bundle: Bundle) -> str:
         "confidence": {task: asdict(table) for task, table in bundle.confidence.items()},
         "card": card,
         **({"fingerprints": fingerprints} if fingerprints else {}),
+        **({"modules": modules} if modules else {}),
         **({} if asr is None else {"asr": {"sha256": compute_bundle_digest(asr)}}),
     }
     return json.dumps(document)  # keys are not sorted: the first task is the main task
+
+
+def _get_module_hashes(bundle: Bundle) -> dict[str, str]:
+    """Return the hash of each module of the user's own, as it was when the model was trained."""
+    names = _list_own_modules(bundle.system.recipe)
+    if not names or bundle.file_json is None:
+        return {name: registry.hash_module(name) for name in names}
+    hashes: dict[str, str] = json.loads(bundle.file_json).get("modules", {})
+    return hashes
 
 
 def compute_bundle_digest(bundle: Bundle) -> str:
@@ -203,14 +219,30 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     main, asr = _read_parts(path)
     try:
         bundle = _build_bundle(main, trust, None if asr is None else _build_bundle(asr, trust))
+        parts = [part for part in (bundle, bundle.asr) if part is not None]
+        changed = sorted({name for part in parts for name in _list_changed_modules(part)})
     except (BundleError, EncoderError) as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    for part in (bundle, bundle.asr):
-        if part is not None:
-            part.system.to(resolve_device(device)).eval()
+    if changed:
+        warnings.warn(
+            f"{path}: {', '.join(changed)} changed after the model was trained, and it answers by "
+            "the new code; restore the old code, or train the model again",
+            SereinWarning,
+            stacklevel=2,
+        )
+    for part in parts:
+        part.system.to(resolve_device(device)).eval()
     return bundle
+
+
+def _list_changed_modules(bundle: Bundle) -> list[str]:
+    """Return the user's own modules whose code differs from that of the training."""
+    recorded = _get_module_hashes(bundle)  # files of earlier versions have none
+    # Names that the recipe does not have are not trusted, and are not imported.
+    own = [name for name in _list_own_modules(bundle.system.recipe) if name in recorded]
+    return [name for name in own if registry.hash_module(name) != recorded[name]]
 
 
 class _Part(NamedTuple):
@@ -270,6 +302,9 @@ def _read_parts(path: Path) -> tuple[_Part, _Part | None]:
         text = metadata["serein"]
         document = json.loads(text)
         tensors = deserialize(content)
+        shared = read_shared_weights(path, metadata)
+        if shared is not None:
+            tensors |= {name: torch.from_numpy(x) for name, x in shared.arrays.items()}
         asr = _take_asr(metadata, tensors)
     except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise not_a_model(path, error) from error
@@ -280,7 +315,7 @@ def _read_parts(path: Path) -> tuple[_Part, _Part | None]:
         asr_digest = {"sha256": _compute_digest(asr.text, asr.tensors)}
     is_intact = metadata.get("sha256") == _compute_digest(text, tensors)
     if not is_intact or document.get("asr") != asr_digest:
-        raise was_changed(path)
+        raise was_changed(path, shared)
     return _Part(text, document, tensors), asr
 
 
@@ -308,14 +343,19 @@ def _disable_downloads(recipe: Recipe) -> Recipe:
 
 def _check_trusted_names(recipe: Recipe, trust: Sequence[str]) -> None:
     """Check that a bundle needs no modules but those of serein and trusted ones of the user."""
-    tasks = [str(table.get("name", name)) for name, table in recipe.tasks.items()]
-    names = [str(recipe.features["name"]), str(recipe.model["name"]), *tasks]
-    untrusted = sorted({name for name in names if "." in name and name not in trust})
+    untrusted = [name for name in _list_own_modules(recipe) if name not in trust]
     if untrusted:
         raise BundleError(
             f"the model would import {untrusted}, which is not part of serein; "
             "if that code is yours, name it in trust=[...] or with --trust"
         )
+
+
+def _list_own_modules(recipe: Recipe) -> list[str]:
+    """Return the names of the user's own modules that a recipe needs, sorted."""
+    tasks = [str(table.get("name", name)) for name, table in recipe.tasks.items()]
+    names = [str(recipe.features["name"]), str(recipe.model["name"]), *tasks]
+    return sorted({name for name in names if "." in name})
 
 
 def _check_shapes(system: System, tensors: dict[str, Tensor]) -> None:

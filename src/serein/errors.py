@@ -29,6 +29,10 @@ class SereinError(Exception):
     """Base class of all exceptions of this package."""
 
 
+class SereinWarning(UserWarning):
+    """Something that a user should know, and that does not end the computation."""
+
+
 class AudioError(SereinError):
     """A recording is missing, empty, or not audio."""
 
@@ -44,14 +48,16 @@ class ConfigError(SereinError):
 class UnknownName(ConfigError):
     """No corpus, front end, model, task or recipe has that name."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], hint: str = "", cutoff: float = 0.5
+    ) -> None:
         """Build the message: the unknown name, the most similar one, and all known ones."""
         self.known = sorted(known)
-        similar = get_close_matches(name, self.known, n=1, cutoff=0.5)
+        similar = get_close_matches(name, self.known, n=1, cutoff=cutoff)
         guess = f"; did you mean {similar[0]!r}?" if similar else "."
         listing = ", ".join(self.known) or "none"
         super().__init__(f"unknown {kind} {name!r}{guess} Known: {listing}.{hint and ' ' + hint}")
-        self._arguments = kind, name, self.known, hint
+        self._arguments = kind, name, self.known, hint, cutoff
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the arguments of the constructor, to pass from worker processes."""

@@ -1,14 +1,19 @@
 """The file of a saved model, read without torch: document, card, calibration and weights.
 
 ``serein.bundle`` describes the file, builds the network of it, and writes it.
+
+Two models with the same frozen encoder can store it once: the file of one of them has an entry
+"shared" in its metadata, which names the file beside it that has these weights, and their SHA-256.
+The document and the digest of the model are the same as those of a file with all weights.
 """
 
 import hashlib
 import json
+import shutil
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +21,7 @@ from annotated_types import Ge, Gt, Le
 
 from serein.config import build_config
 from serein.errors import BundleError
+from serein.utils.files import replace_atomically, write_bytes
 
 FORMAT_VERSION = 5
 """The newest format that this version reads. Format 4 had no speech recogniser, 3 had other names
@@ -26,6 +32,9 @@ RENAMED_CARD_FIELDS = {
     "samples": "audio_hashes",
 }
 """Fields of a card in formats 1 to 3, and their current names."""
+
+SHIPPED_FOLDER = Path(__file__).parent / "pretrained"
+"""Where shared weights are looked for if the file that has them is not beside a model."""
 
 MALFORMED_DOCUMENT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """Exceptions that Python raises when a document does not have the expected structure."""
@@ -94,6 +103,20 @@ class ModelFile(NamedTuple):
     sha256: str
 
 
+class SharedWeights(NamedTuple):
+    """Weights of a model that are in the file of another one.
+
+    Attributes:
+        path: of that file.
+        arrays: the weights, by name.
+        sha256: their digest when the model was saved.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    sha256: str
+
+
 def read_model_file(path: Path) -> ModelFile:
     """Read a saved model without a speech recogniser, and check its digest and format.
 
@@ -109,15 +132,131 @@ def read_model_file(path: Path) -> ModelFile:
         text = metadata["serein"]
         document = json.loads(text)
         tensors = deserialize(content)
+        shared = read_shared_weights(path, metadata)
     except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise not_a_model(path, error) from error
     check_format(document, str(path))
     if "asr" in metadata:
         raise BundleError(f"{path} holds a speech recogniser, which needs torch")
+    if shared is not None:
+        tensors |= shared.arrays
     digest = compute_digest(text, tensors)
     if metadata.get("sha256") != digest:
-        raise was_changed(path)
+        raise was_changed(path, shared)
     return ModelFile(document, tensors, digest)
+
+
+def read_shared_weights(path: Path, metadata: Mapping[str, str]) -> SharedWeights | None:
+    """Read the weights of a model that are in the file of another one.
+
+    Args:
+        path: of the model.
+        metadata: of its file.
+
+    Returns:
+        The weights, whose digest was not compared; None if the file has all weights in itself.
+
+    Raises:
+        BundleError: the other file is missing, or does not have these weights.
+        ValueError: or another of ``MALFORMED_DOCUMENT_ERRORS``, if the entry is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if "shared" not in metadata:
+        return None
+    entry = json.loads(metadata["shared"])
+    file, sha256 = str(entry["file"]), str(entry["sha256"])
+    names = [str(name) for name in entry["names"]]
+    if PurePath(file).name != file:
+        raise ValueError(f"shared weights in {file!r}; expected the name of a file")
+    # The digest tells whether it is the same file, wherever it is.
+    found = [folder / file for folder in (path.parent, SHIPPED_FOLDER) if (folder / file).is_file()]
+    if not found:
+        raise BundleError(
+            f"{path} takes {len(names)} weights from {file}, which is not beside it; copy that "
+            "file, too, or make a copy with all weights by `serein push MODEL ORG/NAME -o FOLDER`"
+        )
+    try:
+        with safe_open(found[0], "np") as opened:
+            arrays = {name: opened.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"{path} takes {len(names)} weights from {found[0]}, which does not have them "
+            f"({error}); copy both files again"
+        ) from error
+    return SharedWeights(found[0], arrays, sha256)
+
+
+def copy_model_file(path: Path, target: Path) -> None:
+    """Copy the file of a saved model; the copy has all weights in itself.
+
+    Raises:
+        BundleError: the file, or another one with weights of the model, is missing or damaged.
+        StorageError: the copy could not be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as deserialize
+    from safetensors.numpy import save as serialize
+
+    content = read_bytes(path)
+    try:
+        metadata = read_metadata(content)
+        shared = read_shared_weights(path, metadata)
+        if shared is None:
+            with replace_atomically(target) as temporary:
+                shutil.copyfile(path, temporary)
+            return
+        tensors = deserialize(content) | shared.arrays
+    except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
+        raise not_a_model(path, error) from error
+    if is_changed(shared):
+        raise was_changed(path, shared)
+    del metadata["shared"]
+    write_bytes(target, serialize(tensors, metadata))
+
+
+def share_weights(path: Path, other: Path, prefix: str) -> int:
+    """Write the file of a model again, without the weights that another file in its folder has.
+
+    Args:
+        path: of the model.
+        other: file that keeps the weights.
+        prefix: beginning of the names of weights that may be left out.
+
+    Returns:
+        How many weights were left out.
+
+    Raises:
+        BundleError: one of the files is missing or damaged.
+        StorageError: the file could not be written.
+    """
+    from safetensors.numpy import save as serialize
+
+    tensors, metadata = read_model_file(path).tensors, read_metadata(read_bytes(path))
+    theirs = read_model_file(other).tensors
+    same = {
+        name: theirs[name]
+        for name, x in tensors.items()
+        if name.startswith(prefix) and name in theirs and _is_same(x, theirs[name])
+    }
+    metadata.pop("shared", None)
+    if same:
+        digest = compute_digest("", same)
+        entry = {"file": other.name, "sha256": digest, "names": sorted(same)}
+        metadata["shared"] = json.dumps(entry)
+    own = {name: x for name, x in tensors.items() if name not in same}
+    write_bytes(path, serialize(own, metadata))
+    return len(same)
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether two arrays have the same type, shape and bytes."""
+    return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+def is_changed(shared: SharedWeights) -> bool:
+    """Return whether shared weights are others than when the model was saved."""
+    return compute_digest("", shared.arrays) != shared.sha256
 
 
 def read_bytes(path: Path) -> bytes:
@@ -147,8 +286,13 @@ def not_a_model(path: Path, error: Exception) -> BundleError:
     )
 
 
-def was_changed(path: Path) -> BundleError:
-    """Return the error of a file whose digest differs."""
+def was_changed(path: Path, shared: SharedWeights | None = None) -> BundleError:
+    """Return the error of a file whose digest differs, or of the one that has its weights."""
+    if shared is not None and is_changed(shared):
+        return BundleError(
+            f"{path} takes weights from {shared.path}, which has others than when the model was "
+            "saved: their SHA-256 differs; copy both files again"
+        )
     return BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
 
 

@@ -23,7 +23,7 @@ from serein.cli import (
     transcribe,
 )
 from serein.cli.common import print_stderr
-from serein.errors import ConfigError, SereinError, describe_missing_package
+from serein.errors import ConfigError, SereinError, SereinWarning, describe_missing_package
 
 app = typer.Typer(
     name="serein",
@@ -50,6 +50,7 @@ COMMANDS = (
     recognize.export,
     recognize.push,
     serve.serve,
+    serve.page,
     train.quickstart,
 )
 
@@ -123,8 +124,8 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a FutureWarning as one line, without its location in the source."""
-    if issubclass(category, FutureWarning):
+    """Print warnings that are for users as one line, without their location in the source."""
+    if issubclass(category, FutureWarning | SereinWarning):
         print_stderr(str(message))
     else:
         _show_warning_in_full(message, category, filename, lineno, file, line)

@@ -277,6 +277,7 @@ def _train_system(
             resolve_precision(training.precision, device),
             package_versions() | system.collect_packages(recipe),
             transcripts.hash_referenced_files(recipe),
+            system.hash_recipe_sources(recipe),
             [augmentation.cache_key for augmentation in augmentations],
         ]
         checkpoint = _checkpoint_path(output, dependencies)

@@ -27,7 +27,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from serein import config as settings_config
-from serein.errors import ConfigError, EncoderError
+from serein.errors import BundleError, ConfigError, EncoderError
 from serein.features import logmel
 from serein.layers import ssl_encoder
 from serein.layers.whisper_encoder import (
@@ -38,6 +38,7 @@ from serein.layers.whisper_encoder import (
     read_whisper_config,
     select_encoder_weights,
 )
+from serein.model_file import is_changed, read_shared_weights, was_changed
 
 SOURCES = ("features/logmel.py", "layers/whisper_encoder.py")
 """Other files of this package that the numbers depend on."""
@@ -343,12 +344,21 @@ def _read_saved_encoder(
 
     try:
         with safe_open(file, "pt") as tensors:
-            document = json.loads(tensors.metadata()["serein"])
-            names = [name for name in tensors.keys() if name.startswith(ENCODER_PREFIX)]  # noqa: SIM118
+            metadata = tensors.metadata()
+            document = json.loads(metadata["serein"])
+            found = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+            if shared := read_shared_weights(file, metadata):
+                if is_changed(shared):
+                    raise was_changed(file, shared)
+                found |= {name: torch.from_numpy(x) for name, x in shared.arrays.items()}
             weights = {
-                name.removeprefix(ENCODER_PREFIX): tensors.get_tensor(name) for name in names
+                name.removeprefix(ENCODER_PREFIX): x
+                for name, x in found.items()
+                if name.startswith(ENCODER_PREFIX)
             }
             architecture = document["recipe"]["features"].get("architecture")
+    except BundleError as error:
+        raise EncoderError(str(error)) from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise EncoderError(f"{file} is not a saved model that can be read: {error}") from error
     if not weights or not architecture:

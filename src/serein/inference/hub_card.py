@@ -26,6 +26,7 @@ from serein.inference.hub import (
 )
 from serein.inference.onnx_runtime import ONNXSystem
 from serein.metrics.scoring import get_scorer
+from serein.model_file import copy_model_file
 from serein.results.evaluation import Results
 from serein.utils.files import replace_atomically, write_text
 
@@ -69,7 +70,7 @@ def write_hub_files(
 
     Args:
         model: the model.
-        source: its file, which is copied.
+        source: its file, which is copied, with all weights in it.
         folder: where to write; existing files of the same names are replaced.
         repository: ``ORG/NAME``.
         metadata: further metadata of the card.
@@ -87,9 +88,11 @@ def write_hub_files(
     is_exported = isinstance(model.system, ONNXSystem)
     weights = [ONNX_FILE if is_exported else BUNDLE_FILE]
     card, notes = build_card(model, repository, metadata)
-    with replace_atomically(folder / weights[0]) as temporary:
-        shutil.copyfile(source, temporary)
-    if not is_exported:
+    if is_exported:
+        with replace_atomically(folder / weights[0]) as temporary:
+            shutil.copyfile(source, temporary)
+    else:
+        copy_model_file(source, folder / weights[0])
         from serein.inference.onnx_export import to_onnx
 
         try:

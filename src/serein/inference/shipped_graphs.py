@@ -1,9 +1,10 @@
 """Make the ONNX graphs of the shipped models: `python -m serein.inference.shipped_graphs`.
 
-Run this after a shipped model was trained anew. It writes, beside the bundle of each model that can
-be exported, its graph without the weights that the bundle has, and the document that says where
-they are (``onnx_backend``). It needs torch and the extra ``onnx``. The graphs of silero-vad, for
-speech detection, are made of the weights of its package.
+Run this after a shipped model was trained anew. It removes from a bundle the encoder that another
+shipped one has (``SHARED_ENCODERS``), so that the package holds it once. It writes, beside the
+bundle of each model that can be exported, its graph without the weights that the bundle has, and
+the document that says where they are (``onnx_backend``). It needs torch and the extra ``onnx``. The
+graphs of silero-vad, for speech detection, are made of the weights of its package.
 """
 
 import itertools
@@ -23,9 +24,12 @@ from serein.inference.model_loading import list_models
 from serein.inference.onnx_backend import position_sinusoids
 from serein.inference.onnx_export import export_graph
 from serein.inference.vad import BLOCK_SAMPLES, CONTEXT_SAMPLES, SILERO_FOLDER, STATE_SIZE
-from serein.model_file import read_model_file
+from serein.layers.whisper_encoder import ENCODER_PREFIX
+from serein.model_file import read_model_file, share_weights
 from serein.utils.files import write_bytes, write_text
 
+SHARED_ENCODERS = {"serein-base-noncommercial": "serein-base"}
+"""Shipped models whose encoder is in the file of another one."""
 MIN_VALUES = 64
 """Smaller weights stay in the graph."""
 OPSET, IR_VERSION = 18, 9
@@ -263,8 +267,11 @@ def _build_graph(
 
 def main(names: Sequence[str]) -> None:
     """Write the graphs of the named shipped models and of silero-vad, or of all."""
-    for name, path in list_models().items():
+    models = list_models()
+    for name, path in models.items():
         if not names or name in names:
+            if name in SHARED_ENCODERS:
+                share_weights(path, models[SHARED_ENCODERS[name]], ENCODER_PREFIX)
             write_graph(path)
             sizes = (path.with_suffix(suffix).stat().st_size for suffix in (".onnx", ".graph.json"))
             print(name, *(f"{size / 1e6:.2f} MB" for size in sizes))

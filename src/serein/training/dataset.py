@@ -194,6 +194,10 @@ def _cache_key(
         torch.__version__,
     ]
     front_end_key += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
+    if hasattr(module, "contents"):
+        pinned = getattr(front_end, "pinned", {})
+        settings = {"name": module.__name__, **asdict(front_end.config), **pinned}
+        front_end_key.append(dict(module.contents(settings)))
     key = [front_end_key, [content_hashes[utterance.id] for utterance in utterances]]
     if augmentation:  # its random draws depend on the ids of the utterances
         key += [augmentation.cache_key, [utterance.id for utterance in utterances]]
