@@ -65,6 +65,33 @@ def test_decoder_steps_equal_forward_over_given_words() -> None:
 
 
 @torch.no_grad()
+def test_energies_of_the_search_lack_a_constant() -> None:
+    """The search computes 2 z' sigmoid(2 x) in place of z' tanh(x): the sum of z more."""
+    decoder = build_decoder(attention=6)
+    key_b1ta, left_bwtk, right_bwka = (
+        torch.randn(sizes, dtype=torch.float64) * 3
+        for sizes in ((3, 1, 12, 6), (3, 4, 12, 5), (3, 4, 5, 6))
+    )
+    literal_bwt = (key_b1ta + left_bwtk @ right_bwka).tanh() @ decoder.energy.weight[0]
+    parts = key_b1ta, left_bwtk, right_bwka
+    torch.testing.assert_close(decoder._attention_energies(*parts), literal_bwt)
+    constant_bwt = decoder._relative_energies(*parts) - literal_bwt
+    torch.testing.assert_close(constant_bwt, decoder.energy.weight.sum().expand(3, 4, 12))
+
+
+def test_step_is_the_same_with_and_without_gradient() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = build_decoder(), encoder_output(), target_words()
+    state = decoder.initial_state(h_bth, mask_bt)
+    score_b1v, after = decoder.step(previous_bl[:, 1:2], state)
+    with torch.no_grad():
+        found_b1v, found_after = decoder.step(previous_bl[:, 1:2], state)
+    assert score_b1v.requires_grad
+    assert not found_b1v.requires_grad
+    torch.testing.assert_close(found_b1v, score_b1v.detach())
+    torch.testing.assert_close(found_after.weight_bwt, after.weight_bwt.detach())
+
+
+@torch.no_grad()
 def test_decoder_beams_are_independent() -> None:
     """Compare three beams of each utterance with three copies of the utterance."""
     decoder, (h_bth, mask_bt), previous_bl = build_decoder(), encoder_output(), target_words(12)
