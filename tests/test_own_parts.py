@@ -113,6 +113,31 @@ def test_faults_of_a_model_are_found(lab: Path, old: str, new: str) -> None:
     check_page_has(str(caught.value))
 
 
+UNSAVED = """    shift = 0.0
+
+    def fit_statistics(self, target_b):
+        self.shift = 1.0
+
+    def forward(self, x_bd):
+        return super().forward(x_bd) + self.shift
+
+    def loss(self"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(" * is_labelled_b\n", "\n"), ("    def loss(self", UNSAVED)],
+    ids=["missing labels", "unsaved"],
+)
+def test_faults_of_a_task_are_found(lab: Path, old: str, new: str) -> None:
+    testing.check_task("my_lab.task")
+    change_file(lab, "task", old, new)
+    forget_modules()
+    with pytest.raises(AssertionError) as caught:
+        testing.check_task("my_lab.task")
+    check_page_has(str(caught.value))
+
+
 def test_a_saved_model_needs_trust_and_unchanged_layers(lab: Path, tmp_path: Path) -> None:
     path = tmp_path / "lab.safetensors"
     bundle.save(bundle.Bundle(build_system(), bundle.Card()), path)

@@ -11,12 +11,13 @@ from builders.small_systems import small_recipe
 from torch import Tensor, nn
 
 import serein
-from serein import testing
+from serein import registry, testing
 from serein.corpora import emodb, synthetic
-from serein.errors import AudioError
+from serein.errors import AudioError, UnknownName
 from serein.layers.attention import ModelOutput
 from serein.records import CorpusInfo, Utterance
 from serein.system import System
+from serein.tasks.heads import ClassificationConfig, ClassificationTask, RegressionTask
 
 SMALL = ["features.bands=8", "features.deltas=false", "model.filters=4", "model.hidden=4"]
 
@@ -241,3 +242,114 @@ def test_a_reader_that_crashes_on_an_empty_folder(root: Path) -> None:
     reader: Any = Crashes()
     with pytest.raises(AssertionError, match="empty folder raises StopIteration"):
         testing.check_corpus(reader, root)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "classes"),
+    [
+        ("classification", {}, testing.CLASSES["emotion"]),
+        ("classification", {"class_weights": "balanced", "smoothing": 0.1}, ("a", "b", "c", "d")),
+        ("classification", {"targets": "votes"}, testing.CLASSES["emotion"]),
+        ("speaker", {}, tuple("abcdefg")),
+        ("dimensions", {"scheme": "levels"}, ("high", "low", "middle", "none")),
+        ("dimensions", {"scheme": "values"}, ()),
+        ("dimensions", {"scheme": "values", "loss": "mse"}, ()),
+    ],
+)
+def test_tasks_of_ours_pass(task: str, settings: dict[str, Any], classes: tuple[str, ...]) -> None:
+    testing.check_task(task, settings=settings, classes=classes)
+
+
+def test_every_task_is_checked() -> None:
+    """The transcript is no task of vectors: its head is part of the model."""
+    checked = {"classification", "speaker", "dimensions"}
+    assert {*registry.list_names("tasks")} == {*checked, "transcript"}
+
+
+class OwnTask(ClassificationTask):
+    def __init__(self) -> None:
+        super().__init__(ClassificationConfig(), 8, testing.CLASSES["emotion"])
+
+
+class CountsMissing(OwnTask):
+    def loss(self, logits_bk: Tensor, target_b: Tensor, votes_bk: Tensor | None = None) -> Tensor:
+        return super().loss(logits_bk, target_b) * (target_b >= 0).float().mean()
+
+
+class NoLabelsNan(OwnTask):
+    def loss(self, logits_bk: Tensor, target_b: Tensor, votes_bk: Tensor | None = None) -> Tensor:
+        return nn.functional.cross_entropy(logits_bk, target_b, ignore_index=-1)
+
+
+class Squared(OwnTask):
+    def decode(self, logits_bk: Tensor) -> Tensor:
+        return logits_bk.softmax(dim=-1).square()
+
+
+class Normalised(OwnTask):
+    def forward(self, x_bd: Tensor) -> Tensor:
+        return super().forward(x_bd - x_bd.mean(dim=0))
+
+
+class UnsavedMean(OwnTask):
+    shift = 0.0
+
+    def fit_statistics(self, target_b: Tensor) -> None:
+        self.shift = float(target_b.float().mean())
+
+    def forward(self, x_bd: Tensor) -> Tensor:
+        return super().forward(x_bd) + self.shift
+
+
+class AnyClass(OwnTask):
+    def targets(self, labels: Sequence[str | float | None]) -> Tensor:
+        index = {name: k for k, name in enumerate(self.classes)}
+        return torch.tensor([index.get(str(label), -1) for label in labels])
+
+
+class Turned(OwnTask):
+    def loss(self, logits_bk: Tensor, target_b: Tensor, votes_bk: Tensor | None = None) -> Tensor:
+        return super().loss(-logits_bk, target_b)
+
+
+class Unread(OwnTask):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(2, 2)
+
+
+class Values(RegressionTask):
+    def __init__(self) -> None:
+        super().__init__(ClassificationConfig(), 8)
+
+    def targets(self, labels: Sequence[str | float | None]) -> Tensor:
+        return torch.tensor([float(label or 0) for label in labels])
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (CountsMissing, "utterances without a label change the loss"),
+        (NoLabelsNan, "the loss without labels is nan; expected 0"),
+        (Squared, "probabilities do not sum to 1"),
+        (Normalised, "the logits depend on the other utterances"),
+        (UnsavedMean, "saving changes the logits"),
+        (AnyClass, "an unknown class gives a target; expected ConfigError"),
+        (Turned, "right answers have a loss of .*, and wrong ones"),
+        (Unread, "parameters without a gradient: other.weight, other.bias"),
+        (nn.Identity, "the task has no method targets"),
+    ],
+)
+def test_faults_of_tasks_are_named(task: Any, message: str) -> None:
+    testing.check_task(OwnTask)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_task(task)
+
+
+def test_faults_of_tasks_of_values_are_named() -> None:
+    with pytest.raises(AssertionError, match="the target of a missing value is not nan"):
+        testing.check_task(Values, classes=())
+    with pytest.raises(AssertionError, match=r"classes is \(\); expected \('anger'"):
+        testing.check_task(Values)
+    with pytest.raises(UnknownName, match="unknown task 'speekr'"):
+        testing.check_task("speekr")

@@ -1,4 +1,4 @@
-"""Contract tests for parts of your own: models, front ends and readers of corpora.
+"""Contract tests for parts of your own: models, front ends, tasks and readers of corpora.
 
 They are the tests that serein's own parts pass. Call them in a test of yours; a part that breaks a
 requirement raises an AssertionError that names it:
@@ -6,7 +6,7 @@ requirement raises an AssertionError that names it:
     def test_my_model() -> None:
         serein.testing.check_model("my_lab.small_cnn")
 
-B = batch, T = frames, F = bins, S = samples, K = classes.
+B = batch, T = frames, F = bins, S = samples, D = channels, K = classes, or 1 for values.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from serein import audio, bundle, config, recipes, registry, system
-from serein.errors import AudioError, CorpusError, SereinError
+from serein.errors import AudioError, ConfigError, CorpusError, SereinError
 from serein.layers.attention import ModelOutput
 from serein.records import CorpusInfo, Recipe, Utterance
 from serein.system import Output, System
+from serein.utils.device import restore_torch_state
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "emotion": ("anger", "joy", "neutral", "sadness"),
@@ -46,6 +47,7 @@ DURATION_TOLERANCE = 0.05
 GENDERS = ("female", "male", None)
 
 
+@restore_torch_state()
 def check_model(
     model: str | Recipe | System, *, settings: Sequence[str] = (), front_end: str = "logmel"
 ) -> None:
@@ -337,6 +339,195 @@ def _check_extremes(front_end: Any) -> None:
         except Exception as error:
             text = f"{name} raises {type(error).__name__} ({error}); expected frames or AudioError"
             raise AssertionError(text) from error
+
+
+LABELS_OF_VALUES = (1.0, 3.5, None, 2.0, 5.0, 4.0)
+"""Labels of a task of values, one of them missing."""
+RIGHT_LOGIT = 4.0
+"""Logit of the right class; the others are 0."""
+
+
+def check_task(
+    task: str | Any,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = CLASSES["emotion"],
+    width: int = 8,
+) -> None:
+    """Check a task against `serein.interfaces.Task`.
+
+    Its attributes are there; a missing label is -1 or nan and changes neither the loss nor a
+    gradient; an unknown class is a ConfigError; the loss is one finite number that does not depend
+    on the order of a batch, is 0 without labels, and lower for right answers than for wrong ones;
+    logits and decoding of an utterance do not depend on the others; probabilities sum to 1;
+    every parameter gets a gradient; and the saved weights have all that the logits depend on.
+
+    Args:
+        task: dotted name of your module (or of a task of serein other than transcript), or a
+            function that builds the task.
+        settings: of the task, if it is given by name.
+        classes: that it predicts; empty for a task of values.
+        width: D of the vectors.
+
+    Raises:
+        AssertionError: a requirement is not met.
+        SereinError: the task cannot be built.
+    """
+    build = _find_task(task, settings or {}, width, classes) if isinstance(task, str) else task
+    torch.manual_seed(0)
+    built = build()
+    _check_task_attributes(built, classes)
+    labels: Sequence[str | float | None] = LABELS_OF_VALUES
+    if classes:
+        labels = [classes[index % len(classes)] for index in (0, 1, 0, 2, 3, 1)]
+        labels = [*labels[:2], None, *labels[3:]]
+    target_b = _check_targets(built, labels, classes)
+    built.fit_statistics(built.targets([None, None]))
+    built.fit_statistics(target_b)
+    x_bd = torch.randn(len(labels), width)
+    with torch.no_grad():
+        logits_bk = _check_logits(built, x_bd, classes)
+        _check_loss(built, logits_bk, target_b)
+        _check_answers(built, target_b, classes)
+    _check_task_gradients(built, x_bd, target_b)
+    if getattr(built.config, "targets", "labels") == "votes":
+        _check_votes(built, logits_bk, target_b)
+    if isinstance(built, torch.nn.Module):
+        other = build()
+        other.load_state_dict(built.state_dict())
+        with torch.no_grad():
+            _assert_close(other(x_bd), logits_bk, "saving changes the logits", 0.0)
+
+
+def _find_task(
+    name: str, settings: Mapping[str, Any], width: int, classes: Sequence[str]
+) -> Callable[[], Any]:
+    """Return what builds a task of a module."""
+    module = registry.load_module("tasks", name)
+    for attribute in ("Config", "Task"):
+        assert hasattr(module, attribute), f"{name} lacks {attribute}"
+    built_config = config.build_config(module.Config, settings, f"tasks.{name}")
+    return lambda: module.Task(built_config, width, tuple(classes))
+
+
+def _check_task_attributes(task: Any, classes: Sequence[str]) -> None:
+    for name in ("targets", "fit_statistics", "loss", "decode"):
+        assert callable(getattr(task, name, None)), f"the task has no method {name}"
+    assert is_dataclass(getattr(task, "config", None)), "config is not a dataclass"
+    weight = getattr(task.config, "weight", None)
+    assert isinstance(weight, int | float), f"config.weight is {weight!r}; expected a number"
+    found = getattr(task, "classes", None)
+    assert found == tuple(classes), f"classes is {found!r}; expected {tuple(classes)}"
+
+
+def _check_targets(
+    task: Any, labels: Sequence[str | float | None], classes: Sequence[str]
+) -> Tensor:
+    target_b: Tensor = task.targets(list(labels))
+    assert target_b.shape == (len(labels),), (
+        f"targets of {len(labels)} labels are {tuple(target_b.shape)}; expected (B,)"
+    )
+    missing = [index for index, label in enumerate(labels) if label is None]
+    if not classes:
+        assert target_b.is_floating_point(), f"targets of values are {target_b.dtype}"
+        assert target_b[missing].isnan().all(), "the target of a missing value is not nan"
+        return target_b
+    assert not target_b.is_floating_point(), f"targets of classes are {target_b.dtype}"
+    expected = [-1 if label is None else list(classes).index(str(label)) for label in labels]
+    assert target_b.tolist() == expected, f"targets are {target_b.tolist()}; expected {expected}"
+    try:
+        task.targets(["no such class"])
+    except ConfigError:
+        return target_b
+    except Exception as error:
+        text = f"an unknown class raises {type(error).__name__} ({error}); expected ConfigError"
+        raise AssertionError(text) from error
+    raise AssertionError("an unknown class gives a target; expected ConfigError")
+
+
+def _check_logits(task: Any, x_bd: Tensor, classes: Sequence[str]) -> Tensor:
+    logits_bk: Tensor = task(x_bd)
+    expected = (len(x_bd), len(classes) or 1)
+    shape = tuple(logits_bk.shape)
+    assert shape == expected, f"logits are {shape}; expected (B, K) {expected}"
+    assert logits_bk.isfinite().all(), "the logits are not finite"
+    _assert_close(task(x_bd[1:2]), logits_bk[1:2], "the logits depend on the other utterances")
+    decoded_bk: Tensor = task.decode(logits_bk)
+    assert decoded_bk.shape == logits_bk.shape, (
+        f"decode gives {tuple(decoded_bk.shape)}; expected {expected}"
+    )
+    alone_bk = task.decode(logits_bk[1:2])
+    _assert_close(alone_bk, decoded_bk[1:2], "decode depends on the other utterances")
+    if classes:
+        assert (decoded_bk >= 0).all(), "decode gives negative probabilities"
+        total_b = decoded_bk.sum(dim=1)
+        _assert_close(total_b, torch.ones(len(x_bd)), "probabilities do not sum to 1")
+    return logits_bk
+
+
+def _check_loss(task: Any, logits_bk: Tensor, target_b: Tensor) -> None:
+    loss: Tensor = task.loss(logits_bk, target_b)
+    assert loss.shape == (), f"the loss is {tuple(loss.shape)}; expected one number"
+    assert loss.isfinite(), "the loss is not finite"
+    order = torch.arange(len(target_b) - 1, -1, -1)
+    reverse = task.loss(logits_bk[order], target_b[order])
+    _assert_close(reverse, loss, "the loss depends on the order of the batch")
+    labelled_b = ~target_b.isnan() if target_b.is_floating_point() else target_b >= 0
+    one = task.loss(logits_bk[labelled_b], target_b[labelled_b])
+    _assert_close(one, loss, "utterances without a label change the loss")
+    none = task.loss(logits_bk[~labelled_b], target_b[~labelled_b])
+    assert none == 0, f"the loss without labels is {float(none)}; expected 0"
+
+
+def _check_answers(task: Any, target_b: Tensor, classes: Sequence[str]) -> None:
+    """Check that right answers have a lower loss than wrong ones, and are decoded as they are."""
+    if classes:
+        class_b = target_b.clamp(min=0)
+        right_bk = torch.nn.functional.one_hot(class_b, len(classes)) * RIGHT_LOGIT
+        wrong_bk = right_bk.roll(1, dims=1)
+        chosen_b = task.decode(right_bk).argmax(dim=1)
+        assert torch.equal(chosen_b, class_b), "the highest logit is not the most probable class"
+    else:
+        right_bk = target_b.nan_to_num(float(target_b.nanmean()))[:, None]
+        wrong_bk = right_bk.flip(0)
+    right, wrong = (float(task.loss(one_bk, target_b)) for one_bk in (right_bk, wrong_bk))
+    assert right < wrong, f"right answers have a loss of {right:.3g}, and wrong ones {wrong:.3g}"
+
+
+def _check_task_gradients(task: Any, x_bd: Tensor, target_b: Tensor) -> None:
+    x_bd = x_bd.clone().requires_grad_()
+    task.loss(task(x_bd), target_b).backward()
+    gradient_bd = x_bd.grad
+    assert gradient_bd is not None, "the loss has no gradient"
+    assert gradient_bd.isfinite().all(), "gradients are not finite"
+    labelled_b = ~target_b.isnan() if target_b.is_floating_point() else target_b >= 0
+    has_gradient = bool(gradient_bd[~labelled_b].any())
+    assert not has_gradient, "an utterance without a label has a gradient"
+    if isinstance(task, torch.nn.Module):
+        silent = [
+            name
+            for name, parameter in task.named_parameters()
+            if parameter.grad is None or not parameter.grad.abs().sum() > 0
+        ]
+        task.zero_grad()
+        assert not silent, f"parameters without a gradient: {', '.join(silent)}"
+
+
+def _check_votes(task: Any, logits_bk: Tensor, target_b: Tensor) -> None:
+    """Check the loss of a task that is trained on the distributions of raters' votes."""
+    count = logits_bk.shape[1]
+    rows: list[list[float] | None] = [None, None, None]
+    rows += [[1 / count] * count for _ in range(len(target_b) - 3)]
+    votes_bk: Tensor = task.vote_targets(rows)
+    shape = tuple(votes_bk.shape)
+    assert votes_bk.shape == logits_bk.shape, f"targets of votes are {shape}; expected (B, K)"
+    assert votes_bk[:3].isnan().all(), "the target of an utterance without votes is not nan"
+    with torch.no_grad():
+        loss = task.loss(logits_bk, target_b, votes_bk)
+        assert loss.isfinite(), "the loss of votes is not finite"
+        kept = [0, 1, *range(3, len(target_b))]  # the third one has neither label nor votes
+        one = task.loss(logits_bk[kept], target_b[kept], votes_bk[kept])
+        _assert_close(one, loss, "utterances without label and votes change the loss")
 
 
 def check_corpus(reader: str | ModuleType, root: Path | str, *, listens: bool = True) -> None:
