@@ -20,6 +20,7 @@ class Row:
         peer: the peer's median.
         ratio: median over pairs; above 1 ours is better.
         target: that the result should reach.
+        bound: what limits the result, for a row that may miss its target.
     """
 
     what: str
@@ -29,6 +30,7 @@ class Row:
     peer: float | None = None
     ratio: float | None = None
     target: str = ""
+    bound: str = ""
 
 
 def time_alternately(
