@@ -35,7 +35,7 @@ def _row(seconds: float) -> Row:
             repeats=31,
         )
     return Row(
-        what=f"log-mel 128 with both deltas, {seconds} s of audio; share of the FFT: {quotient:.0%}",
+        what=f"log-mel 128 with both deltas, {seconds} s of audio; the FFT's share: {quotient:.0%}",
         ours=seconds / mine,
         unit="x real time",
         peer_name="librosa",
