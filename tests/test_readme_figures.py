@@ -196,6 +196,12 @@ SOURCES: dict[str, dict[str, list[Source]]] = {
             Score(("feng2020/ravdess-345c6a98",), "wer"),
         ],
     },
+    "feng2020-whisper": {
+        "EMO-DB": [
+            *wa_ua("feng2020/whisper-emodb-f0ce265c"),
+            Score(("feng2020/text-whisper-emodb-6d43d3b4",), "wer"),
+        ],
+    },
     "feng2020-asr-an4": {"EMO-DB": [Printed("results/feng2020/asr-an4.md", "22.3")]},
     "egemaps-svm": {
         "EMO-DB": wa_ua("egemaps-svm/emodb-a81ab571"),
