@@ -1,4 +1,4 @@
-"""`serein serve`."""
+"""`serein serve` and `serein page`: the service, and its page without a service."""
 
 from pathlib import Path
 from types import ModuleType
@@ -151,6 +151,43 @@ def serve(
     service.serve(
         recognizer, config, keys, others=others, host=host, port=port, root_path=root_path
     )
+
+
+def page(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--model", help=f"{MODEL_HELP}; may be given several times."),
+    ] = None,
+    confidence: ConfidenceOption = "0",
+    classes: ClassesOption = None,
+    ort_web: Annotated[
+        Path | None,
+        typer.Option(
+            help="Archive (.tgz) of the npm package onnxruntime-web, or a folder with its files; "
+            "default: fetched once from the npm registry."
+        ),
+    ] = None,
+) -> None:
+    """Write the web page as a folder of static files: the browser computes the model."""
+    from serein.inference.model_loading import DEFAULT_MODEL
+    from serein.service.static_page import (
+        ORT_WEB_URL,
+        is_ort_web_cached,
+        write_static_page,
+    )
+
+    if ort_web is None and not is_ort_web_cached():
+        print_stderr(f"fetching {ORT_WEB_URL} (33 MB) once; --ort-web names a local copy")
+    written = write_static_page(
+        output,
+        model or [DEFAULT_MODEL],
+        confidence=parse_confidence(confidence),
+        classes=classes,
+        ort_web=ort_web,
+    )
+    print(f"{written.folder}: {written.files} files, {written.size / 1e6:.1f} MB")
+    print(f"any web server can serve it: python -m http.server -d {written.folder}")
 
 
 def _import_service() -> ModuleType:

@@ -61,6 +61,7 @@ class ONNXBackend:
         name: "onnx".
         is_exported: whether the file holds the weights, without a bundle beside it.
         description: of the model.
+        strides: frames of a step of each attention map, by name.
         precision: "fp32".
         warnings: none.
     """
@@ -101,7 +102,7 @@ class ONNXBackend:
             model = document if file is None else file.document
             check_format(model, str(path))
             self._sha256 = str(document.get("sha256") or "")
-            self._strides = {str(name): int(stride) for name, stride in document["maps"].items()}
+            self.strides = {str(name): int(stride) for name, stride in document["maps"].items()}
             self.description = _describe(model, document.get("interface"))
         except BundleError:
             raise
@@ -137,7 +138,7 @@ class ONNXBackend:
         return np.array(rows, np.float64)
 
     def _predict(self, wave_s: Samples, *, attention: bool) -> WindowPrediction:
-        maps = self._strides if attention else {}
+        maps = self.strides if attention else {}
         names = [*self.description.classes, *(f"attention.{name}" for name in maps)]
         found = run_session(self._session, names, wave_s)
         outputs = {task: found[task][0].tolist() for task in self.description.classes}

@@ -1,7 +1,8 @@
 """The cache folder: what is in it, how large it is, and how to keep it below a limit.
 
 It holds features of corpora (one folder each), transcripts, predictions of the nuisance baseline,
-and hashes of files. Everything in it is computed again when it is missing.
+hashes of files, and files of onnxruntime-web. Everything in it is computed or fetched again when it
+is missing.
 """
 
 import os
@@ -31,7 +32,8 @@ class CacheEntry:
 
     Attributes:
         path: of the entry.
-        kind: "features", "transcripts", "nuisance baseline", "unfinished" or "hashes of files".
+        kind: "features", "transcripts", "nuisance baseline", "onnxruntime-web", "unfinished" or
+            "hashes of files".
         size: in bytes.
         used_at: time of its last use, in seconds since 1970.
     """
@@ -63,6 +65,8 @@ def _find_kind(path: Path) -> str:
         return "unfinished"
     if path.name.startswith("nuisance-"):
         return "nuisance baseline"
+    if path.name.startswith("onnxruntime-web-"):
+        return "onnxruntime-web"
     if ENTRY_PATTERN.fullmatch(path.name) and path.is_dir():
         return "features"
     return "transcripts" if ENTRY_PATTERN.fullmatch(path.stem) else "hashes of files"

@@ -15,7 +15,7 @@ const DRAW_MS = 500;  // between two drawings of a long recording
 export async function recognizeAll(files) {
   if (!state.models.length) {
     state.pending = files;  // until there is a key
-    setStatus(`${files.length > 1 ? `${files.length} files` : files[0].name} will be processed when the service answers.`);
+    setStatus(`${files.length > 1 ? `${files.length} files` : files[0].name} will be processed when the model is available.`);
     return;
   }
   const batch = state.finished = files.length > 1 ? files.map(file => ({file, state: "waiting"})) : [];
@@ -96,9 +96,7 @@ function reduceFile(file, sound) {
 
 // The answers of one model, for one upload: for the whole recording, and over time.
 async function fetchTrack(model, file, signal) {
-  const answer = await api.fetchOverview(file, {model: model.name, ...query()}, signal, share => {
-    setStatus(share < 1 ? `Sending ${file.name}: ${Math.round(100 * share)} % …` : `Processing ${file.name} …`);
-  });
+  const answer = await api.fetchOverview(file, {model: model.name, ...query()}, signal, setStatus);
   const {timeline, headlines, files, hops, whole: {attention, words}} = answer;
   const whole = Object.keys(headlines).length ? {...timeline, words} : answer.whole;  // one answer for one recording
   return {name: model.name, thresholds: model.thresholds, whole, segments: hops, attention, headlines, files, timeline};

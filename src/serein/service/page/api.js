@@ -1,5 +1,9 @@
 // Requests to the service, and its errors.
 
+import {Problem} from "./problem.js";
+
+export {Problem};
+
 const STORAGE_KEY = "serein-key";
 const STALL_MS = 30000;  // without a byte sent
 
@@ -9,24 +13,6 @@ export const key = {
   forget: () => sessionStorage.removeItem(STORAGE_KEY),
 };
 
-const TITLES = {
-  0: "The service cannot be reached",
-  400: "The service rejected this request",
-  401: "This service requires a key",
-  408: "The upload stalled",
-  413: "This recording is too large",
-  422: "This file cannot be read as a recording",
-  429: "The service is busy",
-  503: "The service did not answer in time",
-};
-
-export class Problem extends Error {
-  constructor(status, detail, title = TITLES[status] ?? "Something went wrong") {
-    super(toSentence(detail));
-    Object.assign(this, {status, title, canRetry: [0, 408, 429, 500, 503].includes(status)});
-  }
-}
-
 export const fetchModels = () => request("v1/models").then(response => response.json());
 
 // One of the two example recordings, as a file.
@@ -35,9 +21,10 @@ export async function fetchExample(name) {
   return new File([await response.blob()], `${name}.mp3`, {type: "audio/mpeg"});
 }
 
-// The answer of a recording, its timeline and its downloads, for one upload; onProgress is called with
-// the share that was sent. Only a stall ends it: a slow connection may take as long as it needs.
-export function fetchOverview(file, query, signal, onProgress) {
+// The answer of a recording, its timeline and its downloads, for one upload; onStatus is called with texts about
+// the progress. Only a stall ends it: a slow connection may take as long as it needs.
+export function fetchOverview(file, query, signal, onStatus) {
+  const onProgress = share => onStatus(share < 1 ? `Sending ${file.name}: ${Math.round(100 * share)} % …` : `Processing ${file.name} …`);
   const form = new FormData();
   form.append("file", file, file.name);
   const upload = new XMLHttpRequest();
@@ -82,9 +69,4 @@ async function request(path) {
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   throw toProblem(response.status, problem.detail ?? response.statusText);
-}
-
-function toSentence(text) {
-  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
 }
