@@ -150,7 +150,8 @@ def test_terminal_says_scale_and_basis_and_fits_80_columns() -> None:
 def test_parquet_has_both(tmp_path: Path) -> None:
     schema = tables.build_schema({"emotion": EMOTIONS}, ["arousal", "valence"])
     store = tables.PartStore(tmp_path, schema)
-    store.add(tables.build_rows("a.wav", recognized(), "hash"))
+    model = {"model": "small", "model_hash": "hash"}
+    store.add(tables.build_rows("a.wav", recognized(), model))
     (row,) = store.read_table().to_pylist()
     assert (row["first_emotion"], row["second_emotion"]) == ("anger", "happiness")
     assert row["scaled_valence"] == -0.5
@@ -159,3 +160,5 @@ def test_parquet_has_both(tmp_path: Path) -> None:
     )
     old, _ = sorted(store.read_table().to_pylist(), key=lambda one: one["file"] != "old.wav")
     assert old["first_emotion"] is None
+    assert (old["model"], old["model_hash"]) == (None, "hash"), "earlier versions had no name"
+    assert (row["model"], row["model_hash"]) == ("small", "hash")

@@ -211,7 +211,7 @@ def test_command_writes_vectors_and_lists_failures(
     )
     assert "broken.wav" in err
     assert pq.read_table("out.parquet").column_names == [
-        *("file", "start", "end", "speech", "embedding", "model")
+        *("file", "start", "end", "speech", "embedding", "model", "model_hash")
     ]
     status, out, err = run(*command, "windows.jsonl", paths[0], paths[2], "--window", "1")
     assert status == 0

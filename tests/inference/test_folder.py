@@ -67,12 +67,13 @@ def test_folder_gives_the_answers_of_single_files(
     pd.testing.assert_frame_equal(done.to_frame(), table)
 
 
-def test_model_column_is_the_digest_of_the_bundle(voices: Path, tmp_path: Path) -> None:
+def test_columns_have_name_and_digest_of_the_bundle(voices: Path, tmp_path: Path) -> None:
     shipped = Recognizer()
     with safe_open(find_model_file(DEFAULT_MODEL), "pt") as file:
         mark = file.metadata()["sha256"]
     table = shipped.folder(voices, tmp_path / "out.csv").to_frame()
-    assert set(table["model"]) == {mark[:16]}
+    assert set(table["model"]) == {DEFAULT_MODEL}
+    assert set(table["model_hash"]) == {mark[:16]}
 
 
 def test_index_is_that_of_audformat(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def test_columns_of_the_schema(recognizer: Recognizer) -> None:
     assert names == [
         *("file", "start", "end", "mood", "mood_confidence", "mood_abstained"),
         *("mood_low", "mood_high", "first_mood", "first_mood_probability"),
-        *("second_mood", "second_mood_probability", "model", "reason"),
+        *("second_mood", "second_mood_probability", "model", "model_hash", "reason"),
     ]
     names = tables.build_schema({"arousal": ()}, ["arousal"]).names
-    assert names[3:-2] == ["arousal", "scaled_arousal", "scaled_arousal_basis"]
+    assert names[3:-3] == ["arousal", "scaled_arousal", "scaled_arousal_basis"]

@@ -101,7 +101,9 @@ def test_run_killed_many_times_loses_and_duplicates_nothing(
     assert (calm.recognized, calm.failed) == (60, len(bad))
     pd.testing.assert_frame_equal(
         pd.read_parquet(output),
-        calm.to_frame().assign(model=pd.read_parquet(output)["model"]),
+        calm.to_frame().assign(
+            **{name: pd.read_parquet(output)[name] for name in ("model", "model_hash")}
+        ),
         atol=1e-5,
     )
 

@@ -175,7 +175,9 @@ def test_rows_have_columns_for_values() -> None:
         attention={},
         values={"arousal": 3.5},
     )
-    table = pa.Table.from_pylist(tables.build_rows("a.wav", recognition, "m"), schema=columns)
+    table = pa.Table.from_pylist(
+        tables.build_rows("a.wav", recognition, {"model": "m"}), schema=columns
+    )
     assert table.column("arousal").to_pylist() == [3.5]
     assert table.column("gender").to_pylist() == ["male"]
 

@@ -60,7 +60,7 @@ def embed_files(
         recognizer.stream(**settings)  # reports settings that do not fit before any file is read
     else:
         recognizer.check_words(words)
-    model = recognizer.backend.compute_digest()[:16]
+    model = tables.describe_model(recognizer)
     rows: list[tables.Row] = []
     failed = embedded = 0
     for file in files:

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -138,7 +138,7 @@ def recognize_folder(
     run_engine = _choose_engine(engine, jobs)
     _check_not_empty(Listing(folder))
     context = RecognitionContext(predictor, folder, stream_config, embedded_task)
-    model, run_folder = predictor.backend.compute_digest()[:16], _run_folder(output)
+    model, run_folder = tables.describe_model(predictor), _run_folder(output)
     with lock_run(run_folder, output):
         check_plan(run_folder, output, _build_plan(context, model))
         store = PartStore(run_folder, _build_schema(context))
@@ -185,10 +185,10 @@ def _check_not_empty(listing: "Listing") -> None:
         )
 
 
-def _build_plan(context: RecognitionContext, model: str) -> dict[str, object]:
+def _build_plan(context: RecognitionContext, model: Mapping[str, str]) -> dict[str, object]:
     """Return the settings that determine the answers, by names for error messages."""
     plan: dict[str, object] = {
-        "model": f"{context.predictor.name} ({model})",
+        "model": f"{model[tables.MODEL_COLUMN]} ({model[tables.MODEL_HASH_COLUMN]})",
         "folder": path_to_text(str(context.root.resolve())),
         "thresholds": context.predictor.thresholds,
         "silence": "answered" if context.predictor.answer_nonspeech else "withheld",
@@ -222,7 +222,7 @@ class _FolderRun:
     def __init__(
         self,
         store: PartStore,
-        model: str,
+        model: Mapping[str, str],
         folder: Path,
         progress: Callable[[FolderProgress], None] | None,
     ) -> None:

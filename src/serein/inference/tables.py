@@ -3,8 +3,8 @@
 A row is a recording or a segment of one: ``file``, ``start``, ``end``; for each classification task
 its label, confidence, whether the label was withheld, and the probability of every class; for each
 regression task its value; the two most likely classes of each classification task; arousal and
-valence from -1 to 1 with their basis; and the model. These are the columns of audformat's tables:
-pandas reads file, start and end as the index.
+valence from -1 to 1 with their basis; and the model's name and hash. These are the columns of
+audformat's tables: pandas reads file, start and end as the index.
 
 Beside ``out.parquet``, a run keeps the folder ``out.parquet.run``:
 
@@ -42,6 +42,9 @@ EMBEDDING_COLUMN = "embedding"
 """The vectors in a table of embeddings."""
 REASON_COLUMN = "reason"
 """Why a file has no answer; a column of the parts of a run, and of no result."""
+MODEL_COLUMN, MODEL_HASH_COLUMN = "model", "model_hash"
+"""The model's name, and the first digits of the SHA-256 of its file."""
+HASH_DIGITS = 16
 NANOSECONDS = 1_000_000_000
 """Nanoseconds in a second."""
 ADDED_KEYS = ("precision",)
@@ -89,7 +92,8 @@ def build_embedding_schema(width: int) -> pa.Schema:
 
 def _complete_schema(columns: Mapping[str, Any]) -> pa.Schema:
     """Add the columns that all parts have, and the metadata for pandas."""
-    fields = list({**columns, "model": pa.string(), REASON_COLUMN: pa.string()}.items())
+    names = (MODEL_COLUMN, MODEL_HASH_COLUMN, REASON_COLUMN)
+    fields = list({**columns, **dict.fromkeys(names, pa.string())}.items())
     return pa.schema(fields, {b"pandas": json.dumps(_build_pandas_metadata(fields)).encode()})
 
 
@@ -112,27 +116,33 @@ def _build_pandas_metadata(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {"index_columns": list(INDEX_COLUMNS), "column_indexes": [], "columns": columns}
 
 
-def build_rows(name: str, recognition: Recognition, model: str) -> list[Row]:
+def describe_model(predictor: Any) -> dict[str, str]:
+    """Return the name of a predictor's model, and the first digits of its SHA-256, by column."""
+    digest = predictor.backend.compute_digest()[:HASH_DIGITS]
+    return {MODEL_COLUMN: predictor.name, MODEL_HASH_COLUMN: digest}
+
+
+def build_rows(name: str, recognition: Recognition, model: Mapping[str, str]) -> list[Row]:
     """Return the rows of an answer: one, or one per segment of a timeline.
 
     Args:
         name: path of the file from the folder on.
         recognition: the answer.
-        model: hash of the model.
+        model: its name and hash, by column.
 
     Returns:
         For a timeline without segments, one row without start and end, which is kept only in the
         parts of a run.
     """
     if not recognition.rows:
-        return [{"file": name, "model": model}]
+        return [{"file": name, **model}]
     return [_build_row(name, segment, model) for segment in recognition.rows]
 
 
-def build_embedding_rows(name: str, embedding: Embedding, model: str) -> list[Row]:
+def build_embedding_rows(name: str, embedding: Embedding, model: Mapping[str, str]) -> list[Row]:
     """Return a row for each vector; without vectors, one row as `build_rows`."""
     if not len(embedding.vectors):
-        return [{"file": name, "model": model}]
+        return [{"file": name, **model}]
     return [
         {
             "file": name,
@@ -140,18 +150,18 @@ def build_embedding_rows(name: str, embedding: Embedding, model: str) -> list[Ro
             "end": round(end * NANOSECONDS),
             "speech": embedding.speech,
             EMBEDDING_COLUMN: vector_d.tolist(),
-            "model": model,
+            **model,
         }
         for (start, end), vector_d in zip(embedding.windows, embedding.vectors, strict=True)
     ]
 
 
-def _build_row(name: str, segment: Segment, model: str) -> Row:
+def _build_row(name: str, segment: Segment, model: Mapping[str, str]) -> Row:
     row: Row = {
         "file": name,
         "start": round(segment.start * NANOSECONDS),
         "end": round(segment.end * NANOSECONDS),
-        "model": model,
+        **model,
     }
     for task, answer in segment.tasks.items():
         row[f"{task}_confidence"] = answer.confidence
@@ -159,9 +169,9 @@ def _build_row(name: str, segment: Segment, model: str) -> Row:
     return row | segment.to_columns()
 
 
-def build_failure_row(name: str, reason: str, model: str) -> Row:
+def build_failure_row(name: str, reason: str, model: Mapping[str, str]) -> Row:
     """Return the row of a file that could not be read."""
-    return {"file": name, "model": model, REASON_COLUMN: reason}
+    return {"file": name, **model, REASON_COLUMN: reason}
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -226,7 +236,8 @@ def _write_npz(table: pa.Table, path: Path) -> None:
             files=np.array(table["file"].to_pylist(), dtype=str),
             **times,
             speech=np.array(table["speech"].to_pylist(), dtype=bool),
-            model=np.array(table["model"].to_pylist(), dtype=str),
+            model=np.array(table[MODEL_COLUMN].to_pylist(), dtype=str),
+            model_hash=np.array(table[MODEL_HASH_COLUMN].to_pylist(), dtype=str),
             **{EMBEDDING_COLUMN: vectors.reshape(-1, width).astype(np.float32)},
         )
 
@@ -337,12 +348,18 @@ def _list_parts(folder: Path) -> Iterator[tuple[int, str, Path]]:
 
 def _read_part(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        table = pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(
             f"{path} is damaged ({type(error).__name__}): delete it and run the same command "
             "again; its recordings will be recognised again"
         ) from error
+    if MODEL_COLUMN in table.column_names and MODEL_HASH_COLUMN not in table.column_names:
+        # Earlier versions wrote the hash as the model, and no name.
+        index = table.column_names.index(MODEL_COLUMN)
+        table = table.append_column(MODEL_HASH_COLUMN, table[MODEL_COLUMN])
+        table = table.set_column(index, MODEL_COLUMN, pa.nulls(len(table), pa.string()))
+    return table
 
 
 @contextmanager
