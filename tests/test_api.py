@@ -14,7 +14,18 @@ from serein.errors import ConfigError, CorpusError, SereinError, UnknownName
 from serein.evaluation.evaluate import Run
 from serein.evaluation.plan import resolve_recipe
 from serein.records import Corpus
-from serein.results.studies import Comparison, PairedTest, Search, Sweep, SweepPoint, Trial
+from serein.results.studies import (
+    Comparison,
+    PairedTest,
+    Search,
+    Suspect,
+    SuspectList,
+    Sweep,
+    SweepPoint,
+    SweepSeed,
+    Trend,
+    Trial,
+)
 
 WRONG: Any = 3
 """An argument of another type."""
@@ -137,7 +148,23 @@ def test_studies_show_themselves_in_a_few_lines() -> None:
     compared = Comparison(
         format=4, command="", created="", runs=[], paired_tests=[test], warnings=[]
     )
-    assert repr(compared) == "emotion: UA of a minus that of b: 10.0% [-5.0%, 25.0%], p 0.25"
+    assert repr(compared) == (
+        "emotion: UA of a minus that of b: 10.0% [-5.0%, 25.0%], p 0.25, no winner"
+    )
+    page = compared._repr_html_()
+    assert "60.0% and 50.0%" in page
+    assert "<td style='text-align:left'>none</td>" in page
+    better = replace(
+        test, first="<a>", difference_interval=(0.05, 0.15), adjusted={"permutation": 0.01}
+    )
+    won = replace(compared, paired_tests=[better, replace(better, difference=-0.1)])
+    assert repr(won).splitlines()[0].endswith("p 0.01, <a> is better")
+    assert won._repr_html_().count("&lt;a&gt;") == 3, "the second pair's winner is the other run"
+    assert replace(better, difference_interval=(-0.05, 0.15)).winner is None
+    assert replace(better, adjusted={}).winner is None
+    frame = won.to_frame()
+    assert frame[["ua_first", "ua_second", "p"]].iloc[0].tolist() == [0.6, 0.5, 0.01]
+    assert frame.winner.tolist() == ["<a>", "b"]
     trials = [Trial(number=0, settings={"training.rate": 0.1}, state="finished", score=0.5)]
     shared: dict[str, Any] = {
         **{
@@ -155,8 +182,17 @@ def test_studies_show_themselves_in_a_few_lines() -> None:
         best=0,
         evaluation="",
     )
-    assert repr(search) == "s: 1 trials; best: training.rate=0.1, UA 50.0%"
+    assert repr(search) == "s: 1 trial; best: training.rate=0.1, UA 50.0%"
     assert repr(replace(search, trials=[])) == "s: 0 trials"
+    many = [replace(trials[0], number=n, score=n / 100) for n in range(12)]
+    many.append(Trial(number=12, settings={"training.rate": 1.0}, state="failed", fault="nan"))
+    page = replace(search, trials=many, space={"training.rate": "0..1"})._repr_html_()
+    assert page.count("<tr>") == 11
+    assert page.index("11.0%") < page.index("10.0%"), "the best first"
+    assert "and 3 more: to_frame() has all" in page
+    frame = replace(search, trials=many).to_frame()
+    assert frame["training.rate"].tolist() == [0.1] * 12 + [1.0]
+    assert frame.fault.tolist()[-1] == "nan"
     point = SweepPoint(
         value=3,
         split="",
@@ -180,6 +216,55 @@ def test_studies_show_themselves_in_a_few_lines() -> None:
         "training.epochs=3: UA 50.0%, 0 seeds",
         "training.epochs=5: UA n/a, 0 seeds",
     ]
+    seeds = [SweepSeed(seed=s, run=f"r{s}", wa=0.4, ua=0.5) for s in (0, 1)]
+    trend = Trend(slope=-0.015, interval=None, p=0.25, arrangements=4)
+    full = replace(sweep, points=[replace(point, seeds=seeds, ua_interval=(0.4, 0.6))], trend=trend)
+    assert "<th style='text-align:left'>training.epochs</th>" in full._repr_html_()
+    assert "[40.0%, 60.0%]" in full._repr_html_()
+    assert "Trend of UA per unit: -1.5%, p 0.25" in full._repr_html_()
+    assert full.to_frame()[["training.epochs", "seed", "ua"]].values.tolist() == [
+        [3.0, 0.0, 0.5],
+        [3.0, 1.0, 0.5],
+    ]
+
+
+def test_a_plan_and_suspects_show_themselves(corpus: Corpus) -> None:
+    planned = serein.plan(
+        "li2019-emodb-single-task", corpus, settings={"training.epochs": 1}, measure_time=False
+    )
+    text = repr(planned)
+    assert "leave-one-speaker-out, 4 folds, 24 of 24 utterances" in text
+    assert "warning: sentence: the sentences of 24 of 24 test utterances" in text
+    assert len(text.splitlines()) < 12
+    page = planned._repr_html_()
+    assert page.count("<tr>") == 5
+    frame = planned.to_frame()
+    assert len(frame) == 12
+    assert frame[frame.subset == "test"].utterances.tolist() == [6] * 4
+    assert frame[frame.subset == "test"].emotion_anger.tolist() == [2] * 4
+    one = Suspect(
+        id="<1>",
+        fold="a",
+        speaker=None,
+        label="joy",
+        suggestion="anger",
+        label_probability=0.1,
+        suggestion_probability=0.7,
+        votes={},
+    )
+    found = SuspectList(
+        run="r",
+        corpus="c",
+        task="emotion",
+        selection="last",
+        utterances=20,
+        thresholds={},
+        confident={},
+        suspects=(one,),
+    )
+    assert repr(found).startswith("1 of 20 labels of emotion look wrong")
+    assert "&lt;1&gt;" in found._repr_html_()
+    assert found.to_frame().margin.tolist() == pytest.approx([-0.6])
 
 
 def test_results_as_a_data_frame() -> None:

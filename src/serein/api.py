@@ -15,22 +15,23 @@ from serein.bundle import Bundle
 from serein.corpora import table
 from serein.errors import ConfigError, CorpusError
 from serein.evaluation import compare as comparison
-from serein.evaluation import score_saved
+from serein.evaluation import dry_run, score_saved
 from serein.evaluation import search as searches
 from serein.evaluation import sweep as sweeps
 from serein.evaluation import train as training
-from serein.evaluation.answers import StepCallback, get_name, ignore_step
+from serein.evaluation.answers import FunctionModel, StepCallback, get_name, ignore_step
 from serein.evaluation.engines import Engine
 from serein.evaluation.evaluate import OpenProgress, Run, no_progress
-from serein.evaluation.external import FunctionModel, evaluate_external, is_estimator
+from serein.evaluation.external import is_estimator
 from serein.evaluation.plan import resolve_recipe
-from serein.evaluation.repeats import combine_seeds, evaluate_seeds
+from serein.evaluation.repeats import evaluate_external_seeds, evaluate_seeds
 from serein.inference.model_loading import find_model_file
 from serein.labels.class_sets import ClassSet
 from serein.metrics.intervals import JACKKNIFE
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Results
+from serein.results.plan import PlannedRun
 from serein.results.studies import Comparison, Search, Sweep
 
 PathLike = str | os.PathLike[str]
@@ -39,7 +40,6 @@ CorpusLike = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Corpus 
 of pandas or Polars with the columns of a table."""
 Settings = str | Sequence[str] | Mapping[str, Any]
 """``["training.epochs=3"]``, ``"training.epochs=3"`` or ``{"training.epochs": 3}``."""
-RECIPE_OPTIONS = ("init", "audit", "jobs", "fresh")
 
 
 def evaluate(
@@ -85,7 +85,8 @@ def evaluate(
         settings: changes of the recipe; for other models of ``protocol`` and ``tasks`` only.
         seed: of the weights, the order of utterances, and dropout; the first of several.
         seeds: number of seeds; each has a run folder of its own.
-        audit: score optimistic evaluations, too; for recipes.
+        audit: score optimistic evaluations, too; for recipes, estimators, and tables with the
+            predictions of several epochs.
         init: saved model or name of a shipped one to start from; for recipes.
         partial: accept a corpus of which files are missing; they are listed.
         features: for an estimator: name of a front end, its settings with ``name``, or a function
@@ -136,32 +137,22 @@ def evaluate(
             engine=engine,
             address=address,
         )
-    _refuse(
-        {"audit": audit or None, "init": init},
-        "are for recipes, and this is a model that serein did not build",
+    _refuse({"init": init}, "is for recipes, and this is a model that serein did not build")
+    return evaluate_external_seeds(
+        model,
+        load_corpus(corpus, partial=partial),
+        settings=changes,
+        seed=seed,
+        seeds=seeds,
+        audit=audit,
+        runs=to_path(runs, "runs"),
+        features=features,
+        labels=labels,
+        task=task,
+        name=name,
+        rate=rate,
+        on_step=on_step,
     )
-    folder, read = to_path(runs, "runs"), load_corpus(corpus, partial=partial)
-    finished = [
-        evaluate_external(
-            model,
-            read,
-            features=features,
-            labels=labels,
-            task=task,
-            name=name,
-            rate=rate,
-            settings=changes,
-            seed=seed + offset,
-            runs=folder,
-            on_step=on_step,
-        )
-        for offset in range(seeds if is_estimator(model) else 1)
-    ]
-    if len(finished) == 1:
-        return finished[0]
-    combined = combine_seeds([run.results for run in finished])
-    io.save_record(combined, folder / combined.name)
-    return Run(combined, folder / combined.name, is_new=True)
 
 
 def _resolve_model(model: Any, classes: Sequence[str], name: str | None, rate: int) -> Any:
@@ -193,6 +184,53 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ConfigError(f"{', '.join(given)} {reason}; leave this out")
+
+
+def plan(
+    recipe: str | os.PathLike[str] | Recipe,
+    corpus: CorpusLike,
+    *,
+    settings: Settings = (),
+    seed: int = 0,
+    seeds: int = 1,
+    init: PathLike | None = None,
+    partial: bool | None = None,
+    jobs: int = 1,
+    device: str = "cpu",
+    measure_time: bool = True,
+    compare_recordings: bool = False,
+) -> PlannedRun:
+    """Show what an evaluation of a recipe would use, leave out and take; nothing is trained.
+
+    Leaks are listed and raise no error.
+
+    Args:
+        recipe: a recipe, its name, or the path of a TOML file.
+        corpus: as for `evaluate`.
+        settings: changes of the recipe.
+        seed: the first random seed.
+        seeds: number of seeds.
+        init: saved model or name of a shipped one to start from.
+        partial: accept a corpus of which files are missing.
+        jobs: folds at a time.
+        device: "cpu", "cuda", or "auto".
+        measure_time: whether to train some steps in order to estimate the time.
+        compare_recordings: read all recordings to find copies, however many there are.
+
+    Raises:
+        SereinError: a setting, the corpus or its split is not valid, or audio cannot be read.
+    """
+    return dry_run.plan_run(
+        _to_recipe(recipe),
+        load_corpus(corpus, partial=partial),
+        settings=add_init(to_settings(settings), init),
+        seed=seed,
+        seeds=seeds,
+        jobs=jobs,
+        device=device,
+        measure_time=measure_time,
+        compare_recordings=compare_recordings,
+    )
 
 
 def train(
@@ -394,15 +432,25 @@ def load_results(path: PathLike | Run) -> Results:
     return io.load_results(_to_run(path, "path") or Path())
 
 
-def load_corpus(corpus: CorpusLike, *, partial: bool | None = None) -> Corpus:
+def load_corpus(
+    corpus: CorpusLike, *, partial: bool | None = None, columns: Mapping[str, str] | None = None
+) -> Corpus:
     """Return the corpus of a specification, a path, several of these, or a data frame.
 
+    Args:
+        corpus: as for `evaluate`.
+        partial: accept a corpus of which files are missing; they are listed.
+        columns: of a table or data frame, the column for ``speaker``, ``text``, ``path``, ... where
+            it has another name: ``{"speaker": "spk"}``. In a specification, these follow the path:
+            ``"mine=labels.csv,speaker=spk"``.
+
     Raises:
-        CorpusError: the argument is none of these, or the corpus cannot be read.
+        CorpusError: the argument is none of these, the corpus cannot be read, or it has no such
+            column.
         UnknownName: no corpus has that name.
     """
     if table.is_frame(corpus):
-        return corpora.from_frame(corpus)
+        return corpora.from_frame(corpus, columns=columns)
     if isinstance(corpus, Corpus):
         return corpus
     several: Any = corpus if isinstance(corpus, list | tuple) else [corpus]
@@ -411,7 +459,8 @@ def load_corpus(corpus: CorpusLike, *, partial: bool | None = None) -> Corpus:
             f"a corpus of the type {type(corpus).__name__} cannot be read; expected its name, "
             "NAME=PATH, the path of a table, a data frame, or several names"
         )
-    return corpora.load_many([_to_spec(one) for one in several], partial=partial)
+    specs = [_to_spec(one) for one in several]
+    return corpora.load_many(specs, partial=partial, columns=columns)
 
 
 def _to_spec(corpus: PathLike) -> str:
@@ -439,7 +488,8 @@ def to_settings(settings: Settings) -> list[str]:
     if isinstance(settings, str):
         return [settings]
     if isinstance(settings, Mapping):
-        return [line for path, value in settings.items() for line in _format(str(path), value)]
+        pairs = settings.items()
+        return [line for path, value in pairs for line in config.format_settings(str(path), value)]
     if not isinstance(settings, list | tuple) or not all(isinstance(s, str) for s in settings):
         raise ConfigError(
             f"settings are {settings!r}; expected a list such as ['training.epochs=3'], or a "
@@ -448,19 +498,12 @@ def to_settings(settings: Settings) -> list[str]:
     return list(settings)
 
 
-def _format(path: str, value: Any) -> list[str]:
-    """Return a setting, or those of a table, as text."""
-    if isinstance(value, Mapping):
-        return [line for key, own in value.items() for line in _format(f"{path}.{key}", own)]
-    return [config.format_setting(path, list(value) if isinstance(value, tuple) else value)]
-
-
 def _to_protocol_settings(protocol: PathLike | Mapping[str, Any] | None) -> list[str]:
     """Return the settings of a protocol, which is given by name, file or settings."""
     if protocol is None:
         return []
     if isinstance(protocol, Mapping):
-        return [line for key, v in protocol.items() for line in _format(f"protocol.{key}", v)]
+        return config.format_settings("protocol", protocol)
     if isinstance(protocol, str | os.PathLike):
         return [config.format_setting("protocol.name", os.fspath(protocol))]
     raise ConfigError(

@@ -298,6 +298,18 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def format_settings(path: str, value: Any) -> list[str]:
+    """Format a setting, or all those of a table, so that ``apply_setting`` reads them.
+
+    >>> format_settings("model", {"heads": 3, "sizes": (2, 4)})
+    ['model.heads=3', 'model.sizes=[2, 4]']
+    """
+    if isinstance(value, Mapping):
+        lines = (format_settings(f"{path}.{key}", own) for key, own in value.items())
+        return [line for own in lines for line in own]
+    return [format_setting(path, list(value) if isinstance(value, tuple) else value)]
+
+
 def format_setting(path: str, value: Any) -> str:
     """Format a setting so that ``apply_setting`` reads it, with quotes only where needed.
 

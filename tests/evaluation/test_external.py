@@ -14,10 +14,12 @@ import serein
 from serein import audio
 from serein.errors import ConfigError
 from serein.evaluation import answers
-from serein.evaluation.external import UNKNOWN_TRAINING, FunctionModel, evaluate_external
+from serein.evaluation.answers import FunctionModel
+from serein.evaluation.external import UNKNOWN_TRAINING, evaluate_external
+from serein.evaluation.pooled_features import Features, standardize_by_speaker
 from serein.metrics.calibration import expected_calibration_error
-from serein.records import Corpus
-from serein.report import document, html, tables
+from serein.records import Corpus, Utterance
+from serein.report import audit, document, html, summary, tables
 from serein.results.evaluation import MODEL, Results
 
 EMOTIONS = ("anger", "neutral", "sadness")
@@ -338,7 +340,7 @@ def test_another_protocol_and_runs_compared_with_a_recipe(corpus: Corpus) -> Non
         (always_anger, {"settings": "training.epochs=3"}, "'training.epochs=3' cannot change"),
         (always_anger, {"settings": ["tasks.gender.label=gender"]}, "one task.*emotion, gender"),
         (always_anger, {"settings": ["tasks.emotion.scheme=values"]}, "scored by classes"),
-        (always_anger, {"audit": True}, "audit are for recipes"),
+        (always_anger, {"audit": True}, "always_anger is used as it is: no fold trains it"),
         (Centroids(), {"features": {"bands": 8}}, "names no front end"),
         (Centroids(), {"features": lambda wave, rate: [0.0] * (len(wave) % 3 + 1)}, "lengths"),
         (17, {}, "type int cannot be evaluated; expected a recipe"),
@@ -401,3 +403,39 @@ def test_an_audio_classifier_of_transformers(corpus: Corpus, tmp_path: Path) -> 
         serein.load_audio_classifier("no-model")
     with pytest.raises(ConfigError, match=r"has no config\.json"):
         serein.load_audio_classifier(tmp_path)
+
+
+def test_an_estimator_is_audited(corpus: Corpus) -> None:
+    run = serein.evaluate(Centroids(), corpus, features=loudness, audit=True, seeds=2)
+    mixed, by_speaker = run.results.optimistic_variants
+    assert (mixed.name, by_speaker.name) == ("random-split", "test-speaker-normalisation")
+    assert by_speaker.description.startswith("features standardised by each speaker's own")
+    assert len(run.results.repeats) == 2
+    plain = serein.evaluate(Centroids(), corpus, features=loudness).results
+    assert run.results.scores == plain.scores
+    variant = serein.load_results(run.folder.parent / by_speaker.run)
+    assert variant.recipe["normalise"] == {"statistics": "speaker"}
+    assert any("vectors are standardised by speaker" in text for text in html_warnings(variant))
+    split = serein.load_results(run.folder.parent / mixed.run)
+    assert split.protocol["name"] == "random"
+    table = audit.build_optimistic_table(run.results)
+    assert table is not None
+    assert [row.cells[0] for row in table.rows] == [
+        "as quoted",
+        "random split",
+        "test speaker normalisation",
+    ]
+
+
+def html_warnings(results: Results) -> list[str]:
+    return summary.list_warnings(results)
+
+
+def test_vectors_are_standardised_within_each_speaker() -> None:
+    utterances = [Utterance(id=str(n), path=Path("a.wav"), speaker="ab"[n % 2]) for n in range(6)]
+    vectors = {str(n): np.array([float(n), 5.0]) for n in range(6)}
+    found = standardize_by_speaker(Features(vectors, {}, "x"), utterances)
+    x_nd = np.stack([found.of[str(n)] for n in (0, 2, 4)])
+    assert x_nd[:, 0].mean() == pytest.approx(0)
+    assert x_nd[:, 0].std() == pytest.approx(1)
+    assert (x_nd[:, 1] == 0).all(), "a number that does not vary"

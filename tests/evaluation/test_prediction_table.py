@@ -1,14 +1,18 @@
 """Tables of predictions, by rows as people have them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import serein
 from serein.errors import ConfigError
+from serein.evaluation.plan import split_corpus
 from serein.evaluation.prediction_table import TableModel, read_predictions
 from serein.records import Corpus, Utterance
-from serein.results.evaluation import MODEL
+from serein.report import audit, html, tables
+from serein.results import io
+from serein.results.evaluation import MODEL, Results
 
 EMOTIONS = ("anger", "neutral", "sadness")
 
@@ -153,6 +157,129 @@ def test_the_command_line(
         (["no_models:quiet"], "Before the colon stands a module of your own"),
         (["my_models:loud", "--labels", "anger"], "expected LABEL=CLASS"),
         (["my_models:loud", "--jobs", "2"], "--jobs: only recipes take this"),
+        (["my_models:loud", "--audit"], "loud is used as it is"),
+        (["--predictions", path, "--audit"], "add a row for each utterance and epoch"),
     ):
         status, _, errors = run("evaluate", *words, "--corpus", spec)  # type: ignore[operator]
         assert (status, message in errors) == (2, True), errors
+
+
+# Predictions of several epochs
+
+
+def write_epochs(corpus: Corpus, path: Path, wrong_of: dict[int, int], *, subsets: bool) -> Path:
+    """Write a table with rows for each fold and epoch, of which some answers are wrong.
+
+    Args:
+        corpus: with four speakers, whose folds are called after them.
+        path: of the table.
+        wrong_of: for each epoch, every how many test utterances the answer is wrong.
+        subsets: whether there are rows of the validation subsets, which are right at the last
+            epoch but one, and wrong otherwise.
+    """
+    protocol = split_corpus(corpus, [])[1]
+    epochs = sorted(wrong_of)
+    lines = ["id,fold,epoch,anger,neutral,sadness"]
+    for fold in protocol.folds:
+        for epoch in epochs:
+            rows = [
+                (u, index % wrong_of[epoch] == 0)
+                for index, u in enumerate(corpus.select(fold.test))
+            ]
+            if subsets:
+                rows += [(u, epoch != epochs[-2]) for u in corpus.select(fold.validation)]
+            for utterance, is_wrong in rows:
+                true = EMOTIONS.index(str(utterance.labels["emotion"]))
+                answer = EMOTIONS[(true + is_wrong) % 3]
+                shares = [f"{0.8 if name == answer else 0.1}" for name in EMOTIONS]
+                lines.append(",".join([utterance.id, fold.name, str(epoch), *shares]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_epochs_are_selected_in_every_way(corpus: Corpus, tmp_path: Path) -> None:
+    path = write_epochs(corpus, tmp_path / "mine.csv", {5: 6, 10: 3, 15: 2}, subsets=True)
+    results = serein.evaluate(path, corpus, audit=True).results
+    assert list(results.selections) == ["validation", "last", "test"]
+    assert [fold.epochs for fold in results.folds] == [{"validation": 2, "last": 3, "test": 1}] * 4
+    wa = {name: scores["emotion"].wa for name, scores in results.scores.items()}
+    assert wa == pytest.approx({"validation": 4 / 6, "last": 3 / 6, "test": 5 / 6})
+    assert results.headline == "validation"
+    assert "optimistic" in results.selections["test"]
+    assert results.selections["last"].startswith("the last epoch (the predictions in mine.csv")
+    assert any("epochs 5, 10, 15 of the table are counted" in text for text in results.warnings)
+    assert not results.protocol["caution"]
+    gap = audit.describe_selection_gap(results)
+    assert gap is not None
+    assert "Selecting epochs on the test subset reports" in gap
+    table = audit.build_optimistic_table(results)
+    assert table is not None
+    assert "--audit" not in table.note
+    folds = tables.build_fold_table(results, "emotion")
+    assert folds is not None
+    assert [cell for row in folds.rows[:1] for cell in row.cells].count("2") == 1
+    text = html.render_html(results)
+    assert "Selection audit" in text
+    assert "Training loss" not in text
+    assert io.load_results(save(results, tmp_path)).headline == "validation"
+
+
+def save(results: Results, folder: Path) -> Path:
+    io.save_record(results, folder / "saved")
+    return folder / "saved"
+
+
+def test_epochs_without_validation_rows_quote_the_last_one(corpus: Corpus, tmp_path: Path) -> None:
+    path = write_epochs(corpus, tmp_path / "mine.csv", {0: 3, 1: 2}, subsets=False)
+    results = serein.evaluate(path, corpus).results
+    assert list(results.selections) == ["last", "test"]
+    assert results.scores["last"]["emotion"].wa == pytest.approx(3 / 6)
+    assert results.calibration["emotion"].calibrated is None
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    path.write_text("\n".join(",".join([row[0], *row[2:]]) for row in lines))
+    without = serein.evaluate(path, corpus).results
+    assert without.scores["last"]["emotion"] == results.scores["last"]["emotion"]
+    assert "not known" in without.protocol["caution"], "no fold is named"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [*rows[:-1]], r"no row for 1 of 12 utterances of fold \w+ at epoch 3"),
+        (lambda rows: [rows[0], rows[1], *rows[1:]], r"rows 2 and 3 are both"),
+        (lambda rows: [rows[0], rows[1].replace(",1,", ",first,"), *rows[2:]], "row 2: epoch is"),
+        (lambda rows: [rows[0], rows[1].replace("s01,1", ",1"), *rows[2:]], "row 2: fold is empty"),
+        (lambda rows: [row.replace(",s01,", ",one,", 1) for row in rows], None),
+        (
+            lambda rows: [row for row in rows if ",s01," not in row],
+            r"no fold of the column fold \(s02, s03, s04\) is the fold s01",
+        ),
+    ],
+)
+def test_faults_of_epochs_name_fold_and_epoch(
+    corpus: Corpus, tmp_path: Path, change: Any, message: str | None
+) -> None:
+    path = write_epochs(corpus, tmp_path / "mine.csv", {1: 6, 2: 3, 3: 2}, subsets=True)
+    path.write_text("\n".join(change(path.read_text().splitlines())))
+    if message is None:
+        assert len(serein.evaluate(path, corpus).results.folds) == 4
+        return
+    with pytest.raises(ConfigError, match=message):
+        serein.evaluate(path, corpus)
+
+
+def test_training_rows_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    path = write_epochs(corpus, tmp_path / "mine.csv", {1: 6, 2: 3}, subsets=True)
+    fold = split_corpus(corpus, [])[1].folds[0]
+    extra = f"{fold.train[0]},{fold.name},1,1,0,0\n"
+    path.write_text(path.read_text() + extra)
+    with pytest.raises(ConfigError, match="neither its test nor its validation subset"):
+        serein.evaluate(path, corpus)
+
+
+def test_an_audit_needs_epochs_or_a_training(corpus: Corpus, tmp_path: Path) -> None:
+    path = write_table(corpus, tmp_path / "mine.csv", {})
+    with pytest.raises(ConfigError, match=r"with its number in a column 'epoch'"):
+        serein.evaluate(path, corpus, audit=True)
+    with pytest.raises(ConfigError, match=r"always is used as it is: no fold trains it"):
+        serein.evaluate(lambda wave, rate: "anger", corpus, name="always", audit=True)

@@ -81,7 +81,7 @@ def test_runs_without_held_out_predictions_are_refused(results: Results) -> None
     with pytest.raises(UnknownName, match="unknown classification task 'mood'"):
         find_suspects(results, "mood")
     saved = replace(results, selections={MODEL: "all classes"}, headline=MODEL)
-    with pytest.raises(ConfigError, match="scored a saved model, which may have been trained on"):
+    with pytest.raises(ConfigError, match="scored a model as it is, which may have been trained"):
         find_suspects(saved)
     with pytest.raises(ConfigError, match="has no classification task"):
         find_suspects(replace(results, classes={"arousal": []}))

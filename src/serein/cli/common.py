@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 _CORPORA = typer.Option(
     "--corpus",
-    help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); may be given several times.",
+    help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet), with columns of other names "
+    "as NAME=TABLE,speaker=COLUMN,text=COLUMN; may be given several times.",
 )
 CorporaOption = Annotated[list[str], _CORPORA]
 OptionalCorporaOption = Annotated[list[str] | None, _CORPORA]

@@ -123,7 +123,7 @@ def evaluate(
         )
     is_own = recipe is not None and ":" in recipe and not recipe.endswith(".toml")
     if predictions or transformers or is_own:
-        _refuse_training_options(context, kept=("seed", "seeds") if is_own else ())
+        _refuse_training_options(context, kept=("seed", "seeds", "audit") if is_own else ("audit",))
         run = _evaluate_external(
             predictions or transformers or str(recipe),
             resolve_corpus(corpus, partial),
@@ -134,6 +134,7 @@ def evaluate(
             name=name,
             seed=seed,
             seeds=seeds,
+            audit=audit,
             device=device,
             runs=runs,
         )

@@ -9,6 +9,8 @@ by a specification:
     emodb                   the corpus at its saved location
     emodb=~/data/EMO-DB     the corpus at this path
     mine=labels.csv         a table of the user's own (.csv, .tsv, .jsonl, .parquet)
+    mine=labels.csv,speaker=spk,text=sentence
+                            a table whose columns have other names
     mine=clips              a folder of the user's own with a subfolder for each class
     my_lab.podcast=DATA     a reader of the user's own, in ``my_lab/podcast.py``
 """
@@ -17,9 +19,10 @@ import gc
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import pairwise
 from operator import attrgetter
@@ -34,15 +37,28 @@ from serein.utils.file_hashes import hash_files
 from serein.utils.files import write_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SIMILARITY = 0.75
+"""Similarity of a name to that of a known corpus, 0 to 1, from which on it may be misspelt."""
 
 
-def load(spec: str, *, partial: bool | None = None) -> Corpus:
+COLUMNS_PATTERN = re.compile(
+    rf"(?P<path>.*({'|'.join(map(re.escape, TABLE_SUFFIXES))})),(?P<columns>[^/\\\\]*=.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The path of a table with columns of other names after it."""
+
+
+def load(
+    spec: str, *, partial: bool | None = None, columns: Mapping[str, str] | None = None
+) -> Corpus:
     """Read the corpus of a specification, ``NAME`` or ``NAME=PATH``.
 
     Args:
         spec: see the head of this module.
         partial: accept an incomplete copy of a corpus whose number of utterances is known; None
             takes the choice that was saved with the corpus's location.
+        columns: for a table, its column for ``speaker``, ``text`` and the like, where it has
+            another name; besides those in the specification.
 
     Raises:
         UnknownName: no corpus has that name, and the path is not a table.
@@ -63,9 +79,17 @@ def load(spec: str, *, partial: bool | None = None) -> Corpus:
         )
     if partial is None:
         partial = location is not None and location.partial
-    accepts_partial = "partial" in signature(reader.read).parameters
+    accepted = signature(reader.read).parameters
+    options: dict[str, Any] = {"partial": True} if partial and "partial" in accepted else {}
+    if columns := {**(location.columns if location else {}), **(columns or {})}:
+        if "columns" not in accepted:
+            raise CorpusError(
+                f"{name} is read by {reader.__name__}, and only columns of tables "
+                f"({', '.join(TABLE_SUFFIXES)}) can be mapped; leave out {', '.join(columns)}"
+            )
+        options["columns"] = columns
     with _pause_gc():
-        read = reader.read(path, partial=True) if partial and accepts_partial else reader.read(path)
+        read = reader.read(path, **options)
         return _build_corpus(name, path, read, reader)
 
 
@@ -86,8 +110,30 @@ def parse_spec(spec: str) -> "tuple[str, CorpusLocation | None]":
     name, _, path = spec.partition("=")
     name = name.strip()
     if path:
-        return name, CorpusLocation(path=Path(path).expanduser())
+        return name, parse_location(path)
     return name, saved_locations().get(name)
+
+
+def parse_location(text: str, *, partial: bool = False) -> "CorpusLocation":
+    """Return the location of a corpus: a path, and after that of a table its columns.
+
+    >>> parse_location("labels.csv,speaker=spk").columns
+    {'speaker': 'spk'}
+
+    Raises:
+        CorpusError: a part after the path is not NAME=COLUMN.
+    """
+    match = COLUMNS_PATTERN.fullmatch(text)
+    if match is None or Path(text).expanduser().is_file():
+        return CorpusLocation(path=Path(text).expanduser(), partial=partial)
+    pairs = [part.partition("=") for part in match["columns"].split(",")]
+    columns = {name.strip().lower(): column.strip() for name, _, column in pairs}
+    if not all(name and column for name, column in columns.items()):
+        raise CorpusError(
+            f"{match['columns']!r} after {match['path']} is not NAME=COLUMN,NAME=COLUMN; expected "
+            "such as speaker=spk,text=sentence"
+        )
+    return CorpusLocation(path=Path(match["path"]).expanduser(), partial=partial, columns=columns)
 
 
 def as_corpus(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -> Corpus:
@@ -102,34 +148,44 @@ def as_corpus(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = No
     return load_many([corpus] if isinstance(corpus, str) else corpus, partial=partial)
 
 
-def from_frame(frame: Any, name: str | None = None) -> Corpus:
+def from_frame(
+    frame: Any, name: str | None = None, columns: Mapping[str, str] | None = None
+) -> Corpus:
     """Return the corpus of a data frame with the columns of a table.
 
     Args:
         frame: of pandas or Polars; relative paths start at the current folder.
         name: of the corpus; None is ``frame.attrs["name"]``, or else "table".
+        columns: as for `load`.
 
     Raises:
-        CorpusError: a row has a fault.
+        CorpusError: a row has a fault, or there is no such column.
     """
     reader = registry.load_module("corpora", "table")
     name = name or str(getattr(frame, "attrs", {}).get("name", "table"))
-    return _build_corpus(name, Path("the data frame"), reader.read_frame(frame), reader)
+    utterances = reader.read_frame(frame, columns)
+    return _build_corpus(name, Path("the data frame"), utterances, reader)
 
 
-def load_many(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
+def load_many(
+    specs: Sequence[str],
+    *,
+    partial: bool | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Corpus:
     """Read several corpora as one; ids, speakers, sessions and dialogues get the corpus's name.
 
     Args:
         specs: specifications of the corpora.
         partial: as for ``load``, for each corpus.
+        columns: as for ``load``, for each corpus.
 
     Raises:
         CorpusError: no corpus is given, or one is given twice; and as ``load``.
     """
     if not specs:
         raise CorpusError("no corpus is given; name one or more, such as emodb")
-    loaded = [load(spec, partial=partial) for spec in specs]
+    loaded = [load(spec, partial=partial, columns=columns) for spec in specs]
     if len(loaded) == 1:
         return loaded[0]
     names = [corpus.name for corpus in loaded]
@@ -188,7 +244,8 @@ def _find_reader(name: str, path: Path | None) -> ModuleType:
                 f"{path} does not exist; a corpus of your own is a table, or a folder with a "
                 "subfolder for each class: `--corpus mine=labels.csv`. Check the path."
             )
-        raise UnknownName("corpus", name, known, hint) from error
+        # Names of corpora are free, so that only a very similar one is a mistake.
+        raise UnknownName("corpus", name, known, hint, cutoff=SIMILARITY) from error
     if not callable(getattr(module, "read", None)):
         raise CorpusError(
             f"{name} ({module.__file__}) is not a corpus: it has no function read(root)"
@@ -255,10 +312,16 @@ class CorpusLocation:
     Attributes:
         path: its folder, or the table.
         partial: whether to accept an incomplete copy.
+        columns: of a table: its column for ``speaker`` and the like.
     """
 
     path: Path
     partial: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the location as in a specification."""
+        return ",".join([str(self.path), *(f"{key}={name}" for key, name in self.columns.items())])
 
 
 def saved_paths() -> dict[str, Path]:
@@ -289,8 +352,8 @@ def saved_locations() -> dict[str, CorpusLocation]:
 
 def _parse_location(entry: str | dict[str, Any]) -> CorpusLocation:
     if isinstance(entry, dict):
-        return CorpusLocation(path=Path(entry["path"]), partial=bool(entry["partial"]))
-    return CorpusLocation(path=Path(entry))
+        return parse_location(entry["path"], partial=bool(entry["partial"]))
+    return parse_location(entry)
 
 
 def register(name: str, path: Path, *, partial: bool = False) -> Corpus:
@@ -298,7 +361,7 @@ def register(name: str, path: Path, *, partial: bool = False) -> Corpus:
 
     Args:
         name: of the corpus.
-        path: its folder, or the table.
+        path: its folder, or the table, also with columns: ``labels.csv,speaker=spk``.
         partial: accept an incomplete copy, now and whenever ``load`` reads this corpus.
 
     Raises:
@@ -306,12 +369,10 @@ def register(name: str, path: Path, *, partial: bool = False) -> Corpus:
     """
     path = path.expanduser().absolute()
     corpus = load(f"{name}={path}", partial=partial)
-    locations = {**saved_locations(), corpus.name: CorpusLocation(path=path, partial=partial)}
+    location = parse_location(str(path), partial=partial)
     entries = {
-        name: {"path": str(location.path), "partial": True}
-        if location.partial
-        else str(location.path)
-        for name, location in locations.items()
+        name: {"path": str(saved), "partial": True} if saved.partial else str(saved)
+        for name, saved in {**saved_locations(), corpus.name: location}.items()
     }
     text = json.dumps(entries, indent=2, sort_keys=True) + "\n"
     write_text(config_folder() / "corpora.json", text)

@@ -15,6 +15,7 @@ Column names are converted to lower case. The columns are:
 - other usual names of these, if a table has none of the above: ``file_id``, ``speaker_id``,
   ``sex``, ``transcript``, ``normalized_text`` and more (``ALIASES``). ``sentence`` is the text if
   it has words, and a label if it has codes such as a01.
+- ``columns``, by which a user maps names of a table, come before all of these.
 - any other column is a label of that name. It is numeric if every value is a number and at least
   one has a decimal point, or if it is called arousal, valence or dominance. Otherwise it is text:
   the class codes 1, 2, 3 are text, and so is speaker 03.
@@ -32,6 +33,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 from operator import attrgetter
@@ -71,6 +73,8 @@ MAX_EXAMPLES = 5
 LISTING_THRESHOLD = 20
 """Number of recordings in a folder from which on the folder is listed instead of testing each."""
 RESERVED_COLUMNS = {"id", "start", "end", *ATTRIBUTES} - {"corpus"}
+MAPPABLE = ("path", *ALIASES, "sentence")
+"""Columns to which a user may map columns of other names."""
 DIMENSIONS = ("arousal", "valence", "dominance")
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman"), "female"),
@@ -86,50 +90,75 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read(path: Path, *, partial: bool = False) -> list[Utterance]:
+def read(
+    path: Path, *, partial: bool = False, columns: Mapping[str, str] | None = None
+) -> list[Utterance]:
     """Read a table, in order of ids.
 
     Args:
         path: of the table.
         partial: leave out rows of missing files; `notes` lists them.
+        columns: the table's column for each of ``MAPPABLE`` that has another name there.
 
     Raises:
-        CorpusError: it cannot be read, or a row is not as described in the head of this module.
+        CorpusError: it cannot be read, a row is not as described in the head of this module, or the
+            table has no such column.
     """
-    return _build_utterances(path, *_read_table(path), partial=partial)
+    return _build_utterances(path, *_read_table(path), partial=partial, mapping=columns)
 
 
 _missing_files: dict[Path, tuple[int, list[str]]] = {}
 """For each table that was read with ``partial``: its rows, and the missing files."""
 
 
+_unused_columns: dict[Path, list[str]] = {}
+"""For each table, its columns in whose place other columns were read."""
+
+
 def notes(path: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Return a note on the files that were missing when a table was read with ``partial``."""
+    """Return notes on missing files of a table that was read with ``partial``, and its columns."""
+    unused = _unused_columns.get(path, [])
+    texts = [f"columns left out, as others were mapped to them: {', '.join(unused)}"] * bool(unused)
     total, missing = _missing_files.get(path, (0, []))
     if not missing:
-        return []
+        return texts
     more = f" and {len(missing) - MAX_EXAMPLES} more" if len(missing) > MAX_EXAMPLES else ""
     return [
+        *texts,
         f"{len(missing)} of {total} rows left out, whose files do not exist: "
-        f"{', '.join(missing[:MAX_EXAMPLES])}{more}"
+        f"{', '.join(missing[:MAX_EXAMPLES])}{more}",
     ]
 
 
-def read_frame(frame: Any) -> list[Utterance]:
+def read_frame(frame: Any, columns: Mapping[str, str] | None = None) -> list[Utterance]:
     """Read a data frame with the columns of a table; relative paths start at the current folder.
 
+    Args:
+        frame: of pandas or Polars, or a table of PyArrow.
+        columns: as for `read`.
+
     Raises:
-        CorpusError: a row is not as described in the head of this module.
+        CorpusError: a row is not as described in the head of this module, or there is no such
+            column.
     """
     place = Path("the data frame")
-    return _build_utterances(place, *_lower_names(place, *read_frame_rows(frame)))
+    read_columns, rows = _lower_names(place, *read_frame_rows(frame))
+    return _build_utterances(place, read_columns, rows, mapping=columns)
 
 
 def _build_utterances(
-    path: Path, columns: list[str], rows: list[Row], *, partial: bool = False
+    path: Path,
+    columns: list[str],
+    rows: list[Row],
+    *,
+    partial: bool = False,
+    mapping: Mapping[str, str] | None = None,
 ) -> list[Utterance]:
     if not rows:
         raise CorpusError(f"{path} has no rows; expected a row of names and one per utterance")
+    _unused_columns.pop(path, None)
+    if mapping:
+        columns, rows = _map_columns(path, columns, rows, mapping)
     columns, rows = _rename_aliases(columns, rows)
     column = _find_path_column(path, columns, rows[0])
     _missing_files.pop(path, None)
@@ -150,6 +179,43 @@ def _build_utterances(
     else:
         _check_ids(path, rows, utterances)
     return sorted(utterances, key=attrgetter("id"))
+
+
+def _map_columns(
+    path: Path, columns: list[str], rows: list[Row], mapping: Mapping[str, str]
+) -> tuple[list[str], list[Row]]:
+    """Give columns the names that a user maps; a column that had the name is left out.
+
+    Raises:
+        CorpusError: a name is no known column, or the table has no such column.
+    """
+    unknown = [name for name in mapping if name not in MAPPABLE]
+    if unknown:
+        raise CorpusError(
+            f"{', '.join(unknown)} cannot be mapped to a column of {path}; expected names among "
+            f"{', '.join(MAPPABLE)}. A label keeps its name, and --set tasks.TASK.label=COLUMN "
+            "selects it"
+        )
+    sources = {name: source.strip().lower() for name, source in mapping.items()}
+    for name, source in sources.items():
+        if source not in columns:
+            similar = get_close_matches(source, columns, n=1)
+            guess = f"did you mean {similar[0]}? " if similar else ""
+            raise CorpusError(
+                f"{path} has no column {source}, from which {name} is to be read; {guess}its "
+                f"columns are {', '.join(columns)}"
+            )
+    used = {source for source in sources.values() if source not in (*PATH_COLUMNS, *MAPPABLE)}
+    unused = [name for name in sources if name in columns and name not in sources.values()]
+    if unused:
+        _unused_columns[path] = unused
+    kept = [name for name in columns if name not in used and name not in sources]
+    mapped_rows = []
+    for row in rows:
+        cells = {name: cell for name, cell in row.cells.items() if name in kept}
+        cells |= {n: row.cells[source] for n, source in sources.items() if source in row.cells}
+        mapped_rows.append(Row(row.number, cells))
+    return [*sources, *kept], mapped_rows
 
 
 def _rename_aliases(columns: list[str], rows: list[Row]) -> tuple[list[str], list[Row]]:
@@ -346,7 +412,8 @@ def _find_path_column(path: Path, columns: list[str], first: Row) -> str:
             fault = f"several name files: {', '.join(candidates)}"
         raise CorpusError(
             f"{path} has the columns {', '.join(columns)}; {fault}. Call the one with the "
-            f"recordings 'path'; relative paths start at {path.parent}"
+            f"recordings 'path', or name it (--corpus NAME=TABLE,path=COLUMN); paths start "
+            f"at {path.parent}"
         )
     return candidates[0]
 

@@ -1,6 +1,6 @@
 """Answers of models that serein did not build: labels or probabilities, checked and mapped.
 
-K = classes.
+K = classes, S = samples.
 """
 
 import math
@@ -10,9 +10,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from numbers import Real
 from typing import Any
+from typing import Protocol as Interface
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serein import audio
 from serein.errors import ConfigError
 from serein.labels import harmonize_emotion
+from serein.records import Utterance
 
 StepCallback = Callable[[str, int, int], None]
 """Called with a description of the work, the finished number of utterances, and the total."""
@@ -92,6 +98,78 @@ class Answers:
     def labels(self) -> list[str]:
         """All labels of the answers, sorted."""
         return sorted({label for shares in self.of.values() for label in shares})
+
+
+class FixedModel(Interface):
+    """A model that answers for recordings without training here.
+
+    Attributes:
+        name: in reports.
+        meaning: what it is, for the report.
+        labels: that it can answer with; empty if unknown.
+        key: what its answers depend on, for the name of the run.
+        environment: versions and hashes for the results.
+    """
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...]
+    key: Sequence[Any]
+    environment: Mapping[str, object]
+
+    def answer(self, utterances: Sequence[Utterance], on_step: StepCallback) -> Answers:
+        """Answer for utterances."""
+
+
+@dataclass
+class FunctionModel:
+    """A function from a waveform (S,) and its rate to a label, or to probabilities.
+
+    Probabilities are a mapping from labels, a list of ``{"label": ..., "score": ...}``, or numbers
+    in the order of ``labels``.
+
+    Attributes:
+        function: the function.
+        rate: sampling rate of the waveform that it gets, in Hz.
+        name: in reports.
+        labels: that it can answer with; empty if unknown.
+        meaning: what it is, for the report.
+        key: what its answers depend on.
+        environment: versions and hashes for the results.
+    """
+
+    function: Callable[[NDArray[np.float32], int], Any]
+    rate: int = 16_000
+    name: str = "function"
+    labels: tuple[str, ...] = ()
+    meaning: str = ""
+    key: Sequence[Any] = ()
+    environment: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Describe the function."""
+        self.meaning = self.meaning or f"the function {self.name}, as it is"
+
+    def answer(self, utterances: Sequence[Utterance], on_step: StepCallback) -> Answers:
+        """Answer for utterances, one call for each; what raises an error is missed.
+
+        Raises:
+            AudioError: a recording cannot be read.
+            ConfigError: the function fails on everything, or an answer is no label and no
+                probabilities.
+        """
+        collected = Answers()
+        for number, utterance in enumerate(utterances, 1):
+            wave_s = audio.load(utterance.path, self.rate, start=utterance.start, end=utterance.end)
+            try:
+                answer = self.function(wave_s, self.rate)
+            except Exception as error:  # a user's function may raise anything
+                collected.miss(utterance.id, error, self.name)
+            else:
+                collected.add(utterance.id, answer, self.labels)
+            on_step(f"answers of {self.name}", number, len(utterances))
+        collected.check_any(self.name)
+        return collected
 
 
 def _read_probabilities(id_: str, answer: Any, labels: Sequence[str]) -> dict[str, float]:

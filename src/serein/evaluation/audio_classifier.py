@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from serein.errors import ConfigError
-from serein.evaluation.external import FunctionModel
+from serein.evaluation.answers import FunctionModel
 from serein.registry import hash_sources
 from serein.utils.device import resolve_device
 

@@ -23,7 +23,7 @@ from serein.metrics.classification import (
 )
 from serein.metrics.scoring import nan_to_none
 from serein.records import Fold
-from serein.results.evaluation import MODEL, Calibration, CalibrationScores, Prediction
+from serein.results.evaluation import Calibration, CalibrationScores, Prediction
 from serein.training.checkpoint import TrainingRun
 
 COVERAGE = 0.8
@@ -111,7 +111,7 @@ def _calibrate_task(
     folds = plan.protocol.folds
     selection = "validation" if any(fold.validation for fold in folds) else "last"
     if plan.external is not None:
-        selection = MODEL
+        selection = plan.external.selections[0]
     raw = _test_probabilities(plan.classes[task], predictions, selection, task)
     if not any(task in temperatures[fold.name] for fold in folds):
         if plan.external is not None:

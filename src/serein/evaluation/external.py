@@ -11,27 +11,30 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 from urllib.parse import quote
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from serein import audio, config, corpora, protocols
+from serein import config, corpora, protocols
 from serein.errors import ConfigError
 from serein.evaluation import answers
-from serein.evaluation.answers import Answers, StepCallback
+from serein.evaluation.answers import Answers, FixedModel, StepCallback
 from serein.evaluation.evaluate import Run, assemble_results
 from serein.evaluation.labels import corpus_classes, order_classes
 from serein.evaluation.plan import ExternalModel, Plan, check_leakage, lock_folder
-from serein.evaluation.pooled_features import FeatureFunction, Features, compute_features
+from serein.evaluation.pooled_features import (
+    FeatureFunction,
+    Features,
+    compute_features,
+    standardize_by_speaker,
+)
 from serein.evaluation.prediction_table import TableModel, is_prediction_table, read_predictions
 from serein.evaluation.provenance import hash_dependencies, package_versions
 from serein.evaluation.scores import true_labels
@@ -41,9 +44,9 @@ from serein.evaluation.utterance_filter import (
     split_filtered_corpus,
 )
 from serein.labels import targets
-from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
+from serein.records import Corpus, Finding, Fold, Protocol, Recipe
 from serein.results import io
-from serein.results.evaluation import EXTERNAL, Epoch
+from serein.results.evaluation import EXTERNAL, MODEL, Epoch
 from serein.tasks.heads import ClassificationConfig
 from serein.training.checkpoint import TrainingRun, compute_scores
 from serein.training.config import TrainingConfig
@@ -57,78 +60,6 @@ UNKNOWN_TRAINING = (
     "is not known"
 )
 ESTIMATOR_METHODS = ("fit", "predict")
-
-
-class FixedModel(Interface):
-    """A model that answers for recordings without training here.
-
-    Attributes:
-        name: in reports.
-        meaning: what it is, for the report.
-        labels: that it can answer with; empty if unknown.
-        key: what its answers depend on, for the name of the run.
-        environment: versions and hashes for the results.
-    """
-
-    name: str
-    meaning: str
-    labels: tuple[str, ...]
-    key: Sequence[Any]
-    environment: Mapping[str, object]
-
-    def answer(self, utterances: Sequence[Utterance], on_step: StepCallback) -> Answers:
-        """Answer for utterances."""
-
-
-@dataclass
-class FunctionModel:
-    """A function from a waveform (S,) and its rate to a label, or to probabilities.
-
-    Probabilities are a mapping from labels, a list of ``{"label": ..., "score": ...}``, or numbers
-    in the order of ``labels``.
-
-    Attributes:
-        function: the function.
-        rate: sampling rate of the waveform that it gets, in Hz.
-        name: in reports.
-        labels: that it can answer with; empty if unknown.
-        meaning: what it is, for the report.
-        key: what its answers depend on.
-        environment: versions and hashes for the results.
-    """
-
-    function: Callable[[NDArray[np.float32], int], Any]
-    rate: int = 16_000
-    name: str = "function"
-    labels: tuple[str, ...] = ()
-    meaning: str = ""
-    key: Sequence[Any] = ()
-    environment: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Describe the function."""
-        self.meaning = self.meaning or f"the function {self.name}, as it is"
-
-    def answer(self, utterances: Sequence[Utterance], on_step: StepCallback) -> Answers:
-        """Answer for utterances, one call for each; what raises an error is missed.
-
-        Raises:
-            AudioError: a recording cannot be read.
-            ConfigError: the function fails on everything, or an answer is no label and no
-                probabilities.
-        """
-        collected = Answers()
-        for number, utterance in enumerate(utterances, 1):
-            wave_s = audio.load(utterance.path, self.rate, start=utterance.start, end=utterance.end)
-            try:
-                answer = self.function(wave_s, self.rate)
-            except Exception as error:  # a user's function may raise anything
-                collected.miss(utterance.id, error, self.name)
-            else:
-                collected.add(utterance.id, answer, self.labels)
-            on_step(f"answers of {self.name}", number, len(utterances))
-        collected.check_any(self.name)
-        return collected
 
 
 def is_estimator(model: object) -> bool:
@@ -149,6 +80,8 @@ def evaluate_external(
     seed: int = 0,
     runs: Path = Path("runs"),
     on_step: StepCallback = answers.ignore_step,
+    by_speaker: bool = False,
+    needs_audit: bool = False,
 ) -> Run:
     """Evaluate a model that serein did not build, and save results as for a recipe.
 
@@ -169,6 +102,9 @@ def evaluate_external(
         seed: of NumPy's, Python's and torch's random numbers while an estimator is trained.
         runs: the folder in which the run folder is created.
         on_step: called with a description, and how much of it is done.
+        by_speaker: standardise the features of an estimator by each speaker's own statistics,
+            which is optimistic: those of the tested speakers are among them.
+        needs_audit: raise an error if nothing of this model can be optimistic.
 
     Raises:
         SereinError: a setting, the corpus, its split, an answer or a file has a fault.
@@ -179,6 +115,8 @@ def evaluate_external(
     name = name or (answers.get_name(model) if is_trained else model.name)
     _check_features(features, name, is_trained=is_trained)
     recipe = _build_recipe(name, task, settings, is_trained=is_trained)
+    if by_speaker:
+        recipe = replace(recipe, normalise={"statistics": "speaker"})
     corpus = corpora.as_corpus(corpus)
     if is_prediction_table(model):
         known = {*targets.get_task_labels(corpus.utterances, task, recipe)} - {None}
@@ -186,6 +124,8 @@ def evaluate_external(
         model = read_predictions(
             model, corpus, task=task, classes=classes, renames=labels, name=name
         )
+    if needs_audit:
+        _check_audit(model, name, is_trained=is_trained)
     if not is_trained and model.labels:
         recipe = _drop_unknown_classes(recipe, corpus, model.labels, labels or {}, name)
     plan = _build_plan(recipe, corpus, is_trained=is_trained, seed=seed)
@@ -201,6 +141,8 @@ def evaluate_external(
         scorer = _Scorer(plan, task, name, labels or {}, on_step)
         if is_trained:
             plan, training_runs = scorer.train_folds(model, features, rate)
+        elif isinstance(model, TableModel) and model.epochs:
+            plan, training_runs = scorer.score_epochs(model)
         else:
             plan, training_runs = scorer.score_fixed(model)
         elapsed = {"elapsed_seconds": round(time.perf_counter() - start, 1)}
@@ -219,6 +161,26 @@ def _check_features(features: object, name: str, *, is_trained: bool) -> None:
         raise ConfigError(
             f"features are for an estimator with fit and predict, and {name} has none of these"
         )
+
+
+def _check_audit(model: Any, name: str, *, is_trained: bool) -> None:
+    """Check that an evaluation of a model can be optimistic.
+
+    Raises:
+        ConfigError: nothing is trained or selected.
+    """
+    if is_trained or (isinstance(model, TableModel) and model.epochs):
+        return
+    if isinstance(model, TableModel):
+        raise ConfigError(
+            f"{model.place} has one prediction for each utterance, and an audit (--audit, in "
+            "Python audit=True) compares those of several epochs: add a row for each utterance and "
+            "epoch, with its number in a column 'epoch'. Or leave the audit out"
+        )
+    raise ConfigError(
+        f"{name} is used as it is: no fold trains it and no epoch is selected, so that an audit "
+        "(--audit, in Python audit=True) has nothing to measure; leave it out"
+    )
 
 
 def _describe_estimator(model: Any) -> str:
@@ -335,6 +297,9 @@ def _build_plan(recipe: Recipe, corpus: Corpus, *, is_trained: bool, seed: int) 
 def _adapt_finding(finding: Finding, *, is_trained: bool) -> Finding:
     """Adapt a finding of the leakage check to a model of which serein knows only the answers."""
     if finding.kind == "normalisation":
+        if finding.verdict != "clean":  # the optimistic variant of an audit
+            text = finding.description.replace("frames", "vectors", 1)
+            return replace(finding, description=text)
         text = "how the model standardises its input is not known"
         if is_trained:
             text = "the estimator is fitted on the training subset of each fold alone"
@@ -377,14 +342,46 @@ class _Scorer:
         mapped = self._map_labels(collected.labels)
         plan = self._complete_plan(collected, model.meaning, model.environment, mapped)
         if not getattr(model, "has_folds", False):
-            caution = protocols.join_cautions(plan.protocol.caution, UNKNOWN_TRAINING)
-            plan = replace(plan, protocol=replace(plan.protocol, caution=caution))
+            plan = _add_caution(plan, UNKNOWN_TRAINING)
         merged = {id_: answers.merge_labels(p, mapped) for id_, p in collected.of.items()}
         share = seconds / len(folds)
         runs = {
             fold.name: self._build_run(plan, fold, merged, share, validates=has_validation)
             for fold in folds
         }
+        return plan, runs
+
+    def score_epochs(self, model: TableModel) -> tuple[Plan, dict[str, TrainingRun]]:
+        """Score the answers of every epoch in a table, so that an epoch is selected as in training.
+
+        Raises:
+            ConfigError: the folds of the table are others, or an epoch lacks utterances.
+        """
+        by_fold, has_validation = model.select_epochs(self.plan.protocol)
+        mapped = self._map_labels(model.found.labels)
+        most = max(map(len, by_fold.values()))
+        plan = self._complete_plan(
+            model.found,
+            model.meaning,
+            model.environment,
+            mapped,
+            notes=(_describe_epoch_numbers(by_fold),),
+            selections=("validation",) * has_validation + ("last", "test"),
+        )
+        select_by: Any = "first" if has_validation else "none"
+        plan = replace(plan, training=TrainingConfig(epochs=most, select_by=select_by))
+        if not model.has_folds:
+            plan = _add_caution(plan, UNKNOWN_TRAINING)
+        runs = {}
+        for number, fold in enumerate(plan.protocol.folds, 1):
+            run = TrainingRun()
+            for epoch, found in enumerate(by_fold[fold.name].values(), 1):
+                merged = {id_: answers.merge_labels(p, mapped) for id_, p in found.of.items()}
+                own = self._build_run(plan, fold, merged, 0.0, validates=has_validation)
+                run.epochs.append(replace(own.epochs[0], epoch=epoch))
+                run.predictions += own.predictions
+            runs[fold.name] = run
+            self.on_step(f"folds of {self.name}", number, len(plan.protocol.folds))
         return plan, runs
 
     def train_folds(
@@ -399,6 +396,8 @@ class _Scorer:
             rate=rate,
             on_step=self.on_step,
         )
+        if plan.recipe.normalise.get("statistics") == "speaker":
+            computed = standardize_by_speaker(computed, plan.corpus.utterances)
         tested = {id_ for fold in plan.protocol.folds for id_ in fold.test}
         collected = Answers(missed={i: why for i, why in computed.missed.items() if i in tested})
         outputs: dict[str, tuple[dict[str, dict[str, float]], float]] = {}
@@ -491,6 +490,7 @@ class _Scorer:
         *,
         is_trained: bool = False,
         notes: Sequence[str] = (),
+        selections: tuple[str, ...] = (MODEL,),
     ) -> Plan:
         """Add the model's further classes and the description of its answers to the plan."""
         classes = self.plan.classes[self.task]
@@ -514,6 +514,7 @@ class _Scorer:
             has_probabilities=collected.has_probabilities,
             environment=environment,
             notes=tuple(filter(None, texts)),
+            selections=selections,
         )
         return replace(
             self.plan,
@@ -551,6 +552,21 @@ class _Scorer:
             scores[subset] = {self.task: compute_scores(p_nk, torch.tensor(numbers))}
         epoch = Epoch(epoch=1, loss=math.nan, seconds=seconds, scores=scores)
         return TrainingRun(epochs=[epoch], predictions=[predictions])
+
+
+def _add_caution(plan: Plan, text: str) -> Plan:
+    caution = protocols.join_cautions(plan.protocol.caution, text)
+    return replace(plan, protocol=replace(plan.protocol, caution=caution))
+
+
+def _describe_epoch_numbers(by_fold: Mapping[str, Mapping[int, Answers]]) -> str:
+    """Return a note where epochs are counted differently in a table; empty if they are not."""
+    for epochs in by_fold.values():
+        numbers = list(epochs)
+        if numbers != list(range(1, len(numbers) + 1)):
+            listing = ", ".join(map(str, numbers[:3])) + (", ..." if len(numbers) > 3 else "")
+            return f"the epochs {listing} of the table are counted from 1 to {len(numbers)} here"
+    return ""
 
 
 def _copy_estimator(model: Any) -> Any:

@@ -32,7 +32,7 @@ from serein.interfaces import FrontEnd
 from serein.labels import targets
 from serein.records import Corpus, Finding, Fold, LeftOut, Protocol, Recipe, Utterance
 from serein.results import io
-from serein.results.evaluation import LabelMapping
+from serein.results.evaluation import MODEL, LabelMapping
 from serein.training.config import TrainingConfig
 from serein.training.dataset import (
     Frames,
@@ -56,6 +56,7 @@ class ExternalModel:
         has_probabilities: whether its answers are probabilities, and not labels only.
         environment: what else its answers depend on, such as versions of packages.
         notes: limits of its scores, a sentence each.
+        selections: of its answers, the quoted one first: as they are, or those of several epochs.
     """
 
     meaning: str
@@ -63,6 +64,12 @@ class ExternalModel:
     has_probabilities: bool = True
     environment: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    selections: tuple[str, ...] = (MODEL,)
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether there are answers of several epochs to choose from."""
+        return MODEL not in self.selections
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,9 @@ class Plan:
     @property
     def is_fitted_once(self) -> bool:
         """Whether the model has no epochs to choose from."""
-        return self.external is not None or system.is_estimator(self.recipe)
+        if self.external is not None:
+            return not self.external.has_epochs
+        return system.is_estimator(self.recipe)
 
     def build_front_end(self) -> FrontEnd:
         """Build the recipe's front end."""

@@ -82,6 +82,25 @@ def compute_features(
     return Features(vectors, {}, f"{kind}{name}")
 
 
+def standardize_by_speaker(features: Features, utterances: Sequence[Utterance]) -> Features:
+    """Return features that are standardised by the mean and deviation of each speaker.
+
+    Utterances of unknown speakers are one group. A number that does not vary becomes 0.
+    """
+    groups: dict[str | None, list[str]] = {}
+    for utterance in utterances:
+        if utterance.id in features.of:
+            groups.setdefault(utterance.speaker, []).append(utterance.id)
+    vectors: dict[str, Array] = {}
+    for ids in groups.values():
+        x_nd = np.stack([features.of[id_] for id_ in ids])
+        deviation_d = x_nd.std(axis=0)
+        x_nd = (x_nd - x_nd.mean(axis=0)) / np.where(deviation_d > 0, deviation_d, 1.0)
+        vectors.update(zip(ids, x_nd, strict=True))
+    description = f"{features.description}, standardised by speaker"
+    return Features(vectors, features.missed, description)
+
+
 def _wrap_features(table: dict[str, Any]) -> Recipe:
     """Return a recipe with a front end alone."""
     return Recipe(

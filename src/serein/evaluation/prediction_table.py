@@ -11,8 +11,12 @@
 - A row without an answer says that the model gave none: the utterance counts as an error.
 - ``fold``: the fold whose model gave the answer, if the model was trained in the folds of the
   protocol.
+- ``epoch``: the epoch after which the model gave it, if there are predictions of several epochs;
+  each utterance then has a row for every epoch. With rows for the validation subsets, too, which
+  need ``fold``, the epoch is selected on validation.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,21 +34,25 @@ from serein.evaluation.answers import (
     check_probabilities,
     find_spelling,
 )
-from serein.records import Corpus, Protocol, Utterance
+from serein.records import Corpus, Fold, Protocol, Utterance
 
 ID_COLUMNS = ("id", "utterance", "utterance_id", "file_id", "segment_id", *table.PATH_COLUMNS)
 LABEL_COLUMNS = ("prediction", "predicted", "predicted_label", "label", "answer")
 FOLD_COLUMN = "fold"
+EPOCH_COLUMN = "epoch"
 OTHER_COLUMNS = {
     *("speaker", "gender", "start", "end", "duration", "seconds", "confidence", "score", "text"),
     *("language", "corpus", "truth", "target", "session", "dialogue", "split", "index", "model"),
-    *("unnamed: 0", "reason", "channel", FOLD_COLUMN, *ID_COLUMNS, *LABEL_COLUMNS),
+    *("model_hash", "unnamed: 0", "reason", "channel", "subset", FOLD_COLUMN, EPOCH_COLUMN),
+    *(*ID_COLUMNS, *LABEL_COLUMNS),
 }
 """Columns that are no class, whatever they hold."""
 PREFIXES = ("{task}_", "{task}:", "{task}.", "p_", "prob_", "probability_")
 NO_CLASS = ("confidence", "abstained", "votes", "predicted")
 """Columns of `serein recognize` after the name of the task that are no probabilities."""
 NO_ANSWER = "no answer in the table"
+EPOCH_PATTERN = re.compile(r"\d+(\.0*)?")
+"""Whole numbers; programs write them as 3.0 where a column had an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ class TableModel:
         environment: the hash, for the results.
         place: what to call the table in errors.
         found: the answer for each utterance id, and those without one.
-        folds: the fold of each utterance id; empty without such a column.
+        folds: the fold of each utterance id; empty without such a column, and with epochs.
+        epochs: for each fold of the table (empty name: no such column) and each epoch, the answers;
+            empty without a column ``epoch``. ``found`` then has those of all epochs together.
     """
 
     name: str
@@ -70,11 +80,80 @@ class TableModel:
     place: str
     found: Answers
     folds: Mapping[str, str] = field(default_factory=dict)
+    epochs: Mapping[str, Mapping[int, Answers]] = field(default_factory=dict)
 
     @property
     def has_folds(self) -> bool:
         """Whether the table has the fold of each prediction."""
-        return bool(self.folds)
+        return bool(self.folds) or any(self.epochs)
+
+    def select_epochs(self, protocol: Protocol) -> tuple[dict[str, dict[int, Answers]], bool]:
+        """Return the answers of each fold and epoch, and whether the validation subsets have some.
+
+        Args:
+            protocol: whose folds were trained.
+
+        Raises:
+            ConfigError: the folds of the table are others, or an epoch lacks utterances.
+        """
+        named = {fold.name: self._find_fold(fold) for fold in protocol.folds}
+        has_validation = False
+        if "" not in self.epochs:
+            validated = {
+                fold.name: any(
+                    id_ in found.of or id_ in found.missed
+                    for found in named[fold.name].values()
+                    for id_ in fold.validation
+                )
+                for fold in protocol.folds
+            }
+            has_validation = any(validated.values())
+        for fold in protocol.folds:
+            wanted = (*fold.test, *(fold.validation if has_validation else ()))
+            for epoch, found in named[fold.name].items():
+                missing = [id_ for id_ in wanted if id_ not in found.of and id_ not in found.missed]
+                if missing:
+                    raise ConfigError(
+                        f"{self.place} has no row for {len(missing)} of {len(wanted)} utterances "
+                        f"of fold {fold.name} at epoch {epoch}, such as "
+                        f"{', '.join(missing[:MAX_EXAMPLES])}. Add them, for every epoch of the "
+                        "fold; a row without an answer counts as an error"
+                    )
+        return named, has_validation
+
+    def _find_fold(self, fold: Fold) -> dict[int, Answers]:
+        """Return the answers of a fold by epoch: of the name, else of the same utterances."""
+        if "" in self.epochs:  # all models together: each utterance is tested by one of them
+            tested = {*fold.test}
+            return {
+                epoch: found
+                for epoch, found in sorted(self.epochs[""].items())
+                if tested & (found.of.keys() | found.missed.keys())
+            }
+        allowed = {*fold.test, *fold.validation}
+        ids_of = {
+            name: {id_ for found in epochs.values() for id_ in (*found.of, *found.missed)}
+            for name, epochs in self.epochs.items()
+        }
+        names = [name for name in ids_of if name == fold.name] or [
+            name for name, ids in ids_of.items() if ids in ({*fold.test}, allowed)
+        ]
+        if len(names) != 1:
+            raise ConfigError(
+                f"{self.place}: no fold of the column {FOLD_COLUMN} ({', '.join(ids_of)}) is the "
+                f"fold {fold.name}. Call the folds as `serein protocols --corpus CORPUS -o "
+                "folds.csv` does"
+            )
+        (name,) = names
+        others = sorted(ids_of[name] - allowed)
+        if others:
+            raise ConfigError(
+                f"{self.place}: fold {name} has rows for {len(others)} utterances that are in "
+                f"neither its test nor its validation subset, such as "
+                f"{', '.join(others[:MAX_EXAMPLES])}. Remove them, or train by the folds that "
+                "`serein protocols --corpus CORPUS -o folds.csv` writes"
+            )
+        return dict(sorted(self.epochs[name].items()))
 
     def answer(self, utterances: Sequence[Utterance], on_step: StepCallback) -> Answers:
         """Return the answers of the table for utterances.
@@ -173,28 +252,30 @@ def read_predictions(
             f"'prediction', 'label' or {task!r}, or a column of probabilities for each class "
             f"({', '.join(classes)})"
         )
-    ids = _match_rows(place, id_column, rows, corpus)
-    found = Answers(has_probabilities=bool(probability_columns))
-    for id_, row in ids.items():
-        where = f"{place}, row {row.number} ({id_})"
-        if probability_columns:
-            shares = {label: row.cells.get(column) for column, label in probability_columns.items()}
-            given = {label: _parse_number(where, cell) for label, cell in shares.items() if cell}
-            if given:
-                found.of[id_] = check_probabilities(where, given)
-                continue
-        elif label_column is not None and row.cells.get(label_column):
-            found.of[id_] = {row.cells[label_column]: 1.0}
-            continue
-        found.missed[id_] = row.cells.get("reason", NO_ANSWER)
+    names = _UtteranceNames(corpus.utterances)
+    fold_column = _find_column(columns, (FOLD_COLUMN,))
+    epoch_column = _find_column(columns, (EPOCH_COLUMN,))
+    folds: dict[str, str] = {}
+    epochs: dict[str, dict[int, Answers]] = {}
+    if epoch_column is None:
+        ids = _match_rows(place, id_column, rows, corpus, names)
+        found = _read_answers(place, ids, probability_columns, label_column)
+        if fold_column:
+            folds = {id_: row.cells.get(fold_column, "") for id_, row in ids.items()}
+    else:
+        found = Answers(has_probabilities=bool(probability_columns))
+        for (fold, epoch), own in _group_rows(place, rows, fold_column, epoch_column).items():
+            ids = _match_rows(place, id_column, own, corpus, names)
+            answers = _read_answers(place, ids, probability_columns, label_column)
+            epochs.setdefault(fold, {})[epoch] = answers
+            found.of |= answers.of
+            found.missed |= answers.missed
     if not found.of:
         raise ConfigError(f"{place} has {len(rows)} rows, and none has an answer")
-    fold_column = _find_column(columns, (FOLD_COLUMN,))
-    folds = {id_: row.cells.get(fold_column, "") for id_, row in ids.items()} if fold_column else {}
     digest = sha256(repr([(row.number, sorted(row.cells.items())) for row in rows]).encode())
     file = source.name if isinstance(source, Path) else "a data frame"
     meaning = f"the predictions in {file}, as they are"
-    if folds:
+    if folds or any(epochs):
         meaning += (
             "; the table names the fold of each; whether each fold's model was trained on its "
             "training subset alone is not checked"
@@ -208,7 +289,53 @@ def read_predictions(
         place=place,
         found=found,
         folds=folds,
+        epochs=epochs,
     )
+
+
+def _read_answers(
+    place: str,
+    ids: Mapping[str, table.Row],
+    probability_columns: Mapping[str, str],
+    label_column: str | None,
+) -> Answers:
+    """Return the answer in the row of each utterance id."""
+    found = Answers(has_probabilities=bool(probability_columns))
+    for id_, row in ids.items():
+        where = f"{place}, row {row.number} ({id_})"
+        if probability_columns:
+            shares = {label: row.cells.get(column) for column, label in probability_columns.items()}
+            given = {label: _parse_number(where, cell) for label, cell in shares.items() if cell}
+            if given:
+                found.of[id_] = check_probabilities(where, given)
+                continue
+        elif label_column is not None and row.cells.get(label_column):
+            found.of[id_] = {row.cells[label_column]: 1.0}
+            continue
+        found.missed[id_] = row.cells.get("reason", NO_ANSWER)
+    return found
+
+
+def _group_rows(
+    place: str, rows: Sequence[table.Row], fold_column: str | None, epoch_column: str
+) -> dict[tuple[str, int], list[table.Row]]:
+    """Return the rows of each fold and epoch; without a column of folds, the fold is empty.
+
+    Raises:
+        ConfigError: an epoch is no whole number, or a row lacks its fold.
+    """
+    groups: dict[tuple[str, int], list[table.Row]] = {}
+    for row in rows:
+        cell = row.cells.get(epoch_column, "")
+        if not EPOCH_PATTERN.fullmatch(cell):
+            raise ConfigError(
+                f"{place}, row {row.number}: {epoch_column} is {cell!r}; expected a whole number"
+            )
+        fold = row.cells.get(fold_column, "") if fold_column else ""
+        if fold_column and not fold:
+            raise ConfigError(f"{place}, row {row.number}: {fold_column} is empty; expected a fold")
+        groups.setdefault((fold, int(float(cell))), []).append(row)
+    return groups
 
 
 def _find_column(columns: Sequence[str], names: Sequence[str]) -> str | None:
@@ -257,10 +384,13 @@ def _parse_number(where: str, cell: str) -> float:
 
 
 def _match_rows(
-    place: str, column: str, rows: Sequence[table.Row], corpus: Corpus
+    place: str,
+    column: str,
+    rows: Sequence[table.Row],
+    corpus: Corpus,
+    names: "_UtteranceNames",
 ) -> dict[str, table.Row]:
     """Return the row of each utterance id."""
-    names = _UtteranceNames(corpus.utterances)
     found: dict[str, table.Row] = {}
     unknown: list[tuple[table.Row, str]] = []
     for row in rows:

@@ -1,7 +1,7 @@
 """Evaluate a recipe with several seeds, and measure optimistic variants of its evaluation."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -9,10 +9,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from serein import corpora
+from serein import config, corpora
 from serein.errors import ConfigError
 from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.evaluate import OpenProgress, Run, no_progress, run_plans
+from serein.evaluation.external import evaluate_external, is_estimator
 from serein.evaluation.plan import Plan, build_plan, resolve_recipe
 from serein.metrics.scoring import Scores, get_scorer
 from serein.records import Corpus, Recipe
@@ -20,6 +21,7 @@ from serein.results import io
 from serein.results.evaluation import OptimisticVariant, Results, SeedResult
 
 MIN_FOLDS = 5
+SUBSETS = ("train", "validation", "test")
 TOLERANCE = 0.01
 """Difference in training utterances, as a share, that the random split may have."""
 KEPT_SETTINGS = (
@@ -107,6 +109,75 @@ def evaluate_seeds(
     return Run(combined, folder, is_new=any(run.is_new for run in seed_runs))
 
 
+def evaluate_external_seeds(
+    model: Any,
+    corpus: Corpus,
+    *,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    seeds: int = 1,
+    audit: bool = False,
+    runs: Path = Path("runs"),
+    **options: Any,
+) -> Run:
+    """Evaluate a model that serein did not build with several seeds, and optimistic variants of it.
+
+    Only an estimator is trained, and so has seeds and variants. A table with the predictions of
+    several epochs has its audit without them: the epochs are selected in every way.
+
+    Args:
+        model: as for `external.evaluate_external`.
+        corpus: the corpus.
+        settings: of the split and of labels.
+        seed: the first seed.
+        seeds: number of seeds; each has a run folder of its own.
+        audit: evaluate an estimator with a random split, and with features standardised by each
+            speaker's own statistics, too; both with the first seed.
+        runs: the folder in which the run folders are created.
+        options: further arguments of `external.evaluate_external`.
+
+    Raises:
+        ConfigError: nothing of this model can be audited; and as `external.evaluate_external`.
+    """
+    is_trained = is_estimator(model)
+
+    def run(number: int, own: Sequence[str], *, by_speaker: bool = False) -> Run:
+        return evaluate_external(
+            model,
+            corpus,
+            settings=own,
+            seed=number,
+            runs=runs,
+            by_speaker=by_speaker,
+            needs_audit=audit,
+            **options,
+        )
+
+    finished = [run(seed + offset, settings) for offset in range(seeds if is_trained else 1)]
+    first = finished[0].results
+    summaries = []
+    if audit and is_trained:
+        recipe = Recipe(**first.recipe)
+        amount = _measure_folds(first, corpus)
+        for name, variant in optimistic_variants(recipe, amount).items():
+            by_speaker = variant.normalise != recipe.normalise
+            own = _replace_protocol(settings, variant.protocol)
+            summary = _summarize_variant(name, run(seed, own, by_speaker=by_speaker).results)
+            description = summary.description.replace("frames", "features", 1)
+            summaries.append(replace(summary, description=description))
+    if len(finished) == 1 and not summaries:
+        return finished[0]
+    combined = combine_seeds([one.results for one in finished], summaries)
+    io.save_record(combined, runs / combined.name)
+    return Run(combined, runs / combined.name, is_new=True)
+
+
+def _replace_protocol(settings: Sequence[str], protocol: Mapping[str, Any]) -> list[str]:
+    """Return settings with another split."""
+    others = [one for one in settings if not one.strip().startswith("protocol.")]
+    return [*others, *config.format_settings("protocol", protocol)]
+
+
 def combine_seeds(
     results: Sequence[Results], variants: Sequence[OptimisticVariant] = ()
 ) -> Results:
@@ -168,6 +239,17 @@ def measure_training(plan: Plan) -> TrainingAmount:
     own = {u.id for u in plan.corpus.utterances if not main or u.corpus == main}
     trained = fmean(len(own.intersection(fold.train)) for fold in plan.protocol.folds)
     return TrainingAmount(len(plan.protocol.folds), trained, len(own))
+
+
+def _measure_folds(results: Results, corpus: Corpus) -> TrainingAmount:
+    """Measure how much the folds of finished results train on, without auxiliary corpora."""
+    main = results.recipe["protocol"].get("main")
+    corpus_of = {utterance.id: utterance.corpus for utterance in corpus.utterances}
+    folds = results.protocol["folds"]
+    used = {id_ for fold in folds for key in SUBSETS for id_ in fold[key]}
+    own = {id_ for id_ in used if not main or corpus_of[id_] == main}
+    trained = fmean(len(own.intersection(fold["train"])) for fold in folds)
+    return TrainingAmount(len(folds), trained, len(own))
 
 
 def optimistic_variants(recipe: Recipe, amount: TrainingAmount) -> dict[str, Recipe]:

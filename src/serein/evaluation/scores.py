@@ -58,13 +58,15 @@ UNSELECTED_TEXT = (
 
 def describe_selection(plan: Plan, selection: str) -> str:
     """Describe what a selection means in this run."""
-    if plan.external is not None:
+    if plan.external is not None and not plan.external.has_epochs:
         return plan.external.meaning
     if plan.is_fitted_once:
         return ESTIMATOR_TEXTS[selection]
     if selection == "validation" and plan.training.select_by == "none":
         return UNSELECTED_TEXT
     text = SELECTION_TEXTS[selection].format(score=_describe_selection_score(plan))
+    if plan.external is not None:
+        return f"{text} ({plan.external.meaning})"
     patience, window = plan.training.patience, plan.training.selection_window
     if selection == "last" and patience:
         return f"{text}; a fold ends after {patience} epochs without a better one"
@@ -81,7 +83,7 @@ def _describe_selection_score(plan: Plan) -> str:
 
 def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str, int]:
     """Return the epoch of each selection, counted from 1; an estimator has one selection."""
-    if plan.external is not None:
+    if plan.external is not None and not plan.external.has_epochs:
         return {MODEL: 1}
     if plan.is_fitted_once:
         return {"validation" if fold.validation else "last": 1}
@@ -89,7 +91,8 @@ def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str
         "last": len(training_run.epochs),
         "test": training_run.best_epoch("test", selection_tasks(plan)),
     }
-    if fold.validation:
+    has_validation = plan.external is None or "validation" in plan.external.selections
+    if fold.validation and has_validation:
         return {"validation": headline_epoch(plan, fold, training_run), **epochs}
     return epochs
 

@@ -33,7 +33,7 @@ def find_suspects(results: Results, task: str | None = None) -> SuspectList:
         task: a classification task; None is the first one.
 
     Raises:
-        ConfigError: the run has no classification task, or scored a saved model, which may have
+        ConfigError: the run has no classification task, or scored a model as it is, which may have
             been trained on these labels.
         UnknownName: the run has no such classification task.
     """
@@ -43,10 +43,10 @@ def find_suspects(results: Results, task: str | None = None) -> SuspectList:
     task = tasks[0] if task is None else task
     if task not in tasks:
         raise UnknownName("classification task", task, tasks)
-    if MODEL in results.selections:
+    if MODEL in results.selections and not results.recipe.get("model", {}).get("trained"):
         raise ConfigError(
-            f"{results.name} scored a saved model, which may have been trained on these labels; "
-            "give an evaluation with folds: serein evaluate RECIPE --corpus ..."
+            f"{results.name} scored a model as it is, which may have been trained on these labels; "
+            "give an evaluation that trains in folds: serein evaluate RECIPE --corpus ..."
         )
     classes = results.classes[task]
     used = [item for item in results.scored_predictions if item.truth.get(task) in classes]

@@ -241,7 +241,9 @@ def build_optimistic_table(results: Results) -> Table | None:
     metrics = summary.get_task_scorer(results, task).metrics
     quoted = {metric.name: scores.score(metric.name) for metric in metrics}
     points = " in points" if results.classes[task] else ""
-    hint = "" if results.optimistic_variants else f" {AUDIT_HINT}."
+    # Nothing is trained again for the predictions of another program.
+    can_train = not summary.is_external(results) or summary.is_trained_with_seed(results)
+    hint = f" {AUDIT_HINT}." if can_train and not results.optimistic_variants else ""
     seed = results.environment.get("seed")
     return Table(
         title=f"{task}: optimistic evaluations{summary.format_title_unit(results, task)}",

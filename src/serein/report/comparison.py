@@ -27,8 +27,6 @@ from serein.utils.files import write_texts
 TITLE = "Comparison"
 NO_TEST = "this test was not done"
 TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
-SIGNIFICANCE = 0.05
-"""The p below which a run is called better."""
 CHART_WIDTH, CHART_LABEL, CHART_ROW, CHART_CHARACTERS = 720, 260, 26, 38
 """Sizes of the chart of differences, in pixels, and the longest name in it."""
 CHART_COLOR = "#0072B2"
@@ -49,16 +47,12 @@ def describe_winners(comparison: Comparison) -> list[str]:
 
 
 def _describe_winner(pair: PairedTest) -> str:
-    main = get_metric(pair.main)
-    p = pair.adjusted.get("permutation", pair.permutation)
+    main, p = get_metric(pair.main), pair.corrected_p
     scale = 100 if main.is_percent else 1
     points = " points" if main.is_percent else ""
     where = f"{pair.task}, {pair.selection}"
     p_text = "no permutation test" if p is None else f"p {summary.format_p_value(p)}"
-    has_zero = pair.difference_interval is None or (
-        pair.difference_interval[0] <= 0 <= pair.difference_interval[1]
-    )
-    if p is not None and p < SIGNIFICANCE and not has_zero:
+    if pair.winner is not None:
         low, high = pair.difference_interval or (0.0, 0.0)
         better, worse = pair.first, pair.second
         if pair.difference < 0:

@@ -164,7 +164,9 @@ def _curve_figures(results: Results) -> Figures:
         "validation": quoted,
         "test": {**quoted, **{name: f"selected by {name}" for name in optimistic}},
     }
-    curves = {"loss": ("Training loss", figures.plot_loss(results.folds, quoted))}
+    curves = {}
+    if not summary.is_external(results):  # of which only the answers are known
+        curves["loss"] = ("Training loss", figures.plot_loss(results.folds, quoted))
     for subset, marked in marks.items():
         curves[subset] = (
             f"{metric.title} of {task} on the {subset} subset",

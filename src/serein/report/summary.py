@@ -6,7 +6,13 @@ from typing import Any
 
 from serein.metrics.bootstrap import MIN_RELIABLE_SPEAKERS
 from serein.metrics.scoring import CCC, WA, Metric, Scorer, get_metric, get_scorer
-from serein.results.evaluation import EXTERNAL, Prediction, Results, remove_model_folders
+from serein.results.evaluation import (
+    EXTERNAL,
+    MODEL,
+    Prediction,
+    Results,
+    remove_model_folders,
+)
 from serein.results.studies import Search
 
 Interval = tuple[float, float] | None
@@ -146,7 +152,9 @@ def is_external(results: Results) -> bool:
 
 def is_fitted(results: Results) -> bool:
     """Return whether the model has no epochs, such as an estimator that is fitted once."""
-    return is_external(results) or any(fold.selected_c for fold in results.folds)
+    if is_external(results):
+        return MODEL in results.selections
+    return any(fold.selected_c for fold in results.folds)
 
 
 def is_trained_with_seed(results: Results) -> bool:

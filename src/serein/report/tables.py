@@ -178,16 +178,21 @@ def _fold_columns(results: Results, selection: str, task: str) -> list[Column]:
     metrics = summary.get_task_scorer(results, task).metrics
     choices = [Column(name=choice, group=group, undefined_reason=NO_EPOCH)]
     return [
-        *choices * (not summary.is_external(results)),
+        *choices * _has_choice(results),
         *(Column(name=metric.title, group=group) for metric in metrics),
     ]
+
+
+def _has_choice(results: Results) -> bool:
+    """Return whether each fold has a selected epoch or C, as models that are used as they are."""
+    return not (summary.is_external(results) and summary.is_fitted(results))
 
 
 def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
     for selection in results.selections:
         scores = fold.scores.get(selection, {}).get(task, {})
         c = fold.selected_c.get(task)
-        if not summary.is_external(results):
+        if _has_choice(results):
             yield str(fold.epochs.get(selection, UNDEFINED)) if c is None else f"{c:.3g}"
         for metric in summary.get_task_scorer(results, task).metrics:
             yield summary.format_score(metric, scores.get(metric.name))
@@ -197,7 +202,7 @@ def _describe_folds(results: Results, task: str, *, is_speaker: bool) -> str:
     subset = f"Test subset of each fold{', one speaker each' * is_speaker}"
     if task in results.held_out_tasks:
         subset = f"In each fold, {summary.HELD_OUT}"
-    if summary.is_external(results):
+    if not _has_choice(results):
         return f"{subset}."
     if summary.is_fitted(results):
         return f"{subset}, and the C of its estimator."

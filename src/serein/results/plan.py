@@ -1,9 +1,16 @@
 """The record of a planned run: what `serein plan` finds without training anything."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serein.records import Finding, LeftOut
+from serein.results.studies import build_frame, count_noun, render_record
+
+if TYPE_CHECKING:
+    import pandas
+
+SUBSETS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +76,7 @@ class TimeEstimate:
     processor_share: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class PlannedRun:
     """What a run would do.
 
@@ -118,3 +125,67 @@ class PlannedRun:
     warnings: list[str] = field(default_factory=list)
     time: TimeEstimate | None = None
     time_notes: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Return the run, its folds, its leaks and its time in a few lines."""
+        return "\n".join([self.head[0], *self._describe()])
+
+    def _repr_html_(self) -> str:
+        """Return a table with a row for each fold, for a notebook."""
+        rows = [
+            (
+                fold.name,
+                *(f"{getattr(fold, name).utterances:,}" for name in SUBSETS),
+                *(f"{getattr(fold, name).speakers:,}" for name in SUBSETS),
+            )
+            for fold in self.folds
+        ]
+        header = ("fold", *SUBSETS, *(f"speakers, {name}" for name in SUBSETS))
+        return render_record(self.head[0], header, rows, self._describe())
+
+    def _describe(self) -> Iterator[str]:
+        used, total = self.corpus["utterances"], self.corpus["total"]
+        yield (
+            f"{self.protocol['name']}, {count_noun(len(self.folds), 'fold')}, "
+            f"{used:,} of {total:,} utterances"
+        )
+        yield from (f"left out: {one.count:,}, {one.description}" for one in self.left_out)
+        if self.protocol["caution"]:
+            yield f"caution: {self.protocol['caution']}"
+        found = [one for one in self.leakage if one.verdict in ("error", "warning")]
+        yield from (f"{one.verdict}: {one.kind}: {one.description}" for one in found)
+        if not found:
+            yield "leakage check: no error and no warning"
+        if self.time is not None:
+            yield (
+                f"about {self.time.elapsed_seconds:,.0f} s on {self.device}, "
+                f"{count_noun(self.time.jobs, 'fold')} at a time"
+            )
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a data frame with a row for each fold and subset.
+
+        It has utterances, speakers, and for each task and class the number of utterances
+        (``emotion_anger``).
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        rows = []
+        for fold in self.folds:
+            for subset in SUBSETS:
+                own: SubsetCounts = getattr(fold, subset)
+                rows.append(
+                    {
+                        "fold": fold.name,
+                        "subset": subset,
+                        "utterances": own.utterances,
+                        "speakers": own.speakers,
+                        **{
+                            f"{task}_{name}": count
+                            for task, counts in own.classes.items()
+                            for name, count in counts.items()
+                        },
+                    }
+                )
+        return build_frame(rows)

@@ -1,15 +1,75 @@
 """Records of studies of several evaluations: comparison, search and sweep.
 
-Times are in seconds.
+Times are in seconds. ``repr`` of a record has a few lines, and Jupyter shows its
+``_repr_html_``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
+from serein.errors import ConfigError
 from serein.metrics.scoring import get_metric
 
+if TYPE_CHECKING:
+    import pandas
+
 Interval = tuple[float, float] | None
+SIGNIFICANCE = 0.05
+"""The p below which a run is called better."""
+MAX_ROWS = 10
+"""Rows of a table in a notebook; ``to_frame()`` has all."""
+
+
+def build_frame(rows: Iterable[Mapping[str, Any]]) -> "pandas.DataFrame":
+    """Return a data frame.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise ConfigError("a data frame needs pandas: pip install pandas") from None
+    return pandas.DataFrame([dict(row) for row in rows])
+
+
+def render_record(
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    notes: Iterable[str] = (),
+) -> str:
+    """Return a record as HTML for a notebook: a line, a table of its first rows, and notes."""
+    left = "text-align:left"
+    titles = "".join(f"<th style='{left}'>{escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td style={left!r}>{escape(str(cell))}</td>' for cell in row)}</tr>"
+        for row in rows[:MAX_ROWS]
+    )
+    more = len(rows) - MAX_ROWS
+    texts = [*notes, *([f"and {more} more: to_frame() has all"] if more > 0 else [])]
+    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in texts)
+    return f"<div><p>{escape(title)}</p><table><tr>{titles}</tr>{body}</table>{paragraphs}</div>"
+
+
+def count_noun(count: int, noun: str) -> str:
+    """Return a number and a noun in singular or plural.
+
+    >>> count_noun(1, "seed"), count_noun(1200, "trial")
+    ('1 seed', '1,200 trials')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _format(name: str, score: float | None) -> str:
+    """Return a score with its unit."""
+    return "n/a" if score is None else format(score, get_metric(name).format_spec)
+
+
+def _format_bounds(name: str, bounds: Interval) -> str:
+    return f"[{', '.join(_format(name, bound) for bound in bounds)}]" if bounds else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +117,23 @@ class PairedTest:
     effect: float | None
     classes: list[str] = field(default_factory=list)
 
+    @property
+    def winner(self) -> str | None:
+        """The run that is better, or None if neither is shown to be.
+
+        A run is better if the permutation test of the main score, after Holm's correction, is below
+        5 %, and the interval of the difference does not have 0.
+        """
+        p, interval = self.corrected_p, self.difference_interval
+        if p is None or p >= SIGNIFICANCE or interval is None or interval[0] <= 0 <= interval[1]:
+            return None
+        return self.first if self.difference > 0 else self.second
+
+    @property
+    def corrected_p(self) -> float | None:
+        """The p of the permutation test, after Holm's correction if there is one."""
+        return self.adjusted.get("permutation", self.permutation)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Comparison:
@@ -82,17 +159,63 @@ class Comparison:
         """Return a line for each pair of runs."""
         return "\n".join(map(_describe_test, self.paired_tests)) or "no paired test"
 
+    def _repr_html_(self) -> str:
+        """Return a table with a row for each pair of runs, for a notebook."""
+        rows = [
+            (
+                test.task,
+                test.first,
+                test.second,
+                *(" and ".join(_format(test.main, one) for one in test.scores[test.main]),),
+                _format(test.main, test.difference),
+                _format_bounds(test.main, test.difference_interval),
+                "" if test.corrected_p is None else f"{test.corrected_p:.3g}",
+                test.winner or "none",
+            )
+            for test in self.paired_tests
+        ]
+        scores = "/".join(dict.fromkeys(get_metric(one.main).title for one in self.paired_tests))
+        header = ("task", "first", "second", scores, "difference", "interval", "p", "better")
+        return render_record(count_noun(len(self.runs), "run"), header, rows, self.warnings)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a data frame with a row for each pair of runs and task.
+
+        ``p`` is that of the permutation test after Holm's correction, ``winner`` the better run, or
+        None.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return build_frame(
+            {
+                "task": test.task,
+                "selection": test.selection,
+                "first": test.first,
+                "second": test.second,
+                "utterances": test.utterances,
+                **{
+                    f"{name}_{side}": score
+                    for name, pair in test.scores.items()
+                    for side, score in zip(("first", "second"), pair, strict=True)
+                },
+                "difference": test.difference,
+                "low": (test.difference_interval or (None, None))[0],
+                "high": (test.difference_interval or (None, None))[1],
+                "p": test.corrected_p,
+                "winner": test.winner,
+            }
+            for test in self.paired_tests
+        )
+
 
 def _describe_test(test: PairedTest) -> str:
-    metric = get_metric(test.main)
-    p = "" if test.permutation is None else f", p {test.permutation:.3g}"
-    bounds = [format(bound, metric.format_spec) for bound in test.difference_interval or ()]
-    interval = f" [{', '.join(bounds)}]" if bounds else ""
-    difference = format(test.difference, metric.format_spec)
-    return (
-        f"{test.task}: {metric.title} of {test.first} minus that of {test.second}: "
-        f"{difference}{interval}{p}"
-    )
+    title, p = get_metric(test.main).title, test.corrected_p
+    interval = _format_bounds(test.main, test.difference_interval)
+    clauses = [f"{_format(test.main, test.difference)} {interval}".strip()]
+    clauses += [] if p is None else [f"p {p:.3g}"]
+    clauses.append(f"{test.winner} is better" if test.winner else "no winner")
+    return f"{test.task}: {title} of {test.first} minus that of {test.second}: {', '.join(clauses)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,12 +291,48 @@ class Search:
 
     def __repr__(self) -> str:
         """Return the name, the number of trials, and the best one."""
-        text = f"{self.name}: {len(self.trials)} trials"
+        text = f"{self.name}: {count_noun(len(self.trials), 'trial')}"
         best = next(iter(self.ranked_trials), None)
         if best is None or best.score is None:
             return text
         settings = ", ".join(f"{name}={value}" for name, value in best.settings.items())
         return f"{text}; best: {settings}, {get_metric(self.score).format_score(best.score)}"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the trials, the best first, for a notebook."""
+        ranked = self.ranked_trials
+        others = [trial for trial in self.trials if trial.score is None]
+        rows = [
+            (
+                trial.number,
+                *(trial.settings.get(name, "") for name in self.space),
+                _format(self.score, trial.score),
+                trial.state,
+            )
+            for trial in (*ranked, *others)
+        ]
+        header = ("trial", *self.space, get_metric(self.score).title, "state")
+        command = [f"To evaluate the best one: {self.evaluation}"] if self.evaluation else []
+        return render_record(repr(self), header, rows, [*self.warnings, *command])
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a data frame with a row for each trial, with its settings.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return build_frame(
+            {
+                "trial": trial.number,
+                **trial.settings,
+                "score": trial.score,
+                "state": trial.state,
+                "seconds": trial.seconds,
+                "run": trial.run,
+                "fault": trial.fault,
+            }
+            for trial in self.trials
+        )
 
 
 def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
@@ -284,12 +443,45 @@ class Sweep:
     def __repr__(self) -> str:
         """Return a line for each value of the setting."""
         lines = (
-            f"{self.setting}={point.value}: UA "
-            f"{'n/a' if point.ua is None else format(point.ua, '.1%')}, "
-            f"{len(point.seeds)} seed{'s' * (len(point.seeds) != 1)}"
+            f"{self.setting}={point.value}: UA {_format('ua', point.ua)}, "
+            f"{count_noun(len(point.seeds), 'seed')}"
             for point in self.points
         )
         return "\n".join([f"{self.name}:", *lines])
+
+    def _repr_html_(self) -> str:
+        """Return a table with a row for each value of the setting, for a notebook."""
+        rows = [
+            (
+                point.value,
+                _format("wa", point.wa),
+                _format_bounds("wa", point.wa_interval),
+                _format("ua", point.ua),
+                _format_bounds("ua", point.ua_interval),
+                len(point.seeds),
+            )
+            for point in self.points
+        ]
+        header = (self.setting, "WA", "interval", "UA", "interval", "seeds")
+        trend = self.trend
+        notes = list(self.warnings)
+        if trend is not None:
+            p = "" if trend.p is None else f", p {trend.p:.3g}"
+            notes.append(f"Trend of UA per unit: {trend.slope:+.1%}{p}")
+        return render_record(f"{self.name}, {self.protocol}", header, rows, notes)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a data frame with a row for each value of the setting and each seed.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return build_frame(
+            {self.setting: point.value, "seed": seed.seed, "wa": seed.wa, "ua": seed.ua}
+            | {"training_utterances": point.training_utterances, "run": seed.run}
+            for point in self.points
+            for seed in point.seeds
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -322,7 +514,7 @@ class Suspect:
         return self.label_probability - self.suggestion_probability
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class SuspectList:
     """The labels of a run that look wrong.
 
@@ -345,3 +537,45 @@ class SuspectList:
     thresholds: dict[str, float]
     confident: dict[tuple[str, str], int]
     suspects: tuple[Suspect, ...]
+
+    def __repr__(self) -> str:
+        """Return how many labels look wrong."""
+        return (
+            f"{len(self.suspects):,} of {self.utterances:,} labels of {self.task} look wrong to "
+            "models that were not trained on them"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the most suspicious labels, for a notebook."""
+        rows = [
+            (
+                one.id,
+                one.label,
+                f"{one.label_probability:.1%}",
+                one.suggestion,
+                f"{one.suggestion_probability:.1%}",
+            )
+            for one in self.suspects
+        ]
+        header = ("id", "label", "probability", "suggestion", "probability")
+        return render_record(repr(self), header, rows)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a data frame with a row for each label that looks wrong.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return build_frame(
+            {
+                "id": one.id,
+                "speaker": one.speaker,
+                "fold": one.fold,
+                "label": one.label,
+                "suggestion": one.suggestion,
+                "p_label": one.label_probability,
+                "p_suggestion": one.suggestion_probability,
+                "margin": one.margin,
+            }
+            for one in self.suspects
+        )
