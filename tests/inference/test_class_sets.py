@@ -60,7 +60,7 @@ def test_probabilities_are_a_softmax_over_the_logits_of_the_set(
 
 def test_every_window_is_renormalised_before_the_mean(pair: Recognizer) -> None:
     wave_s, rate = noise(20)
-    long = pair((wave_s, rate))
+    (long,) = pair.predict_many([("long", wave_s)])
     ends = [round(end * rate) for _, end in long.windows]
     parts = np.split(wave_s, ends[:-1])
     for name in PAIR:

@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from serein import recipes
-from serein.audio import Source, envelope
+from serein.audio import Samples, envelope
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference.explain import (
@@ -69,20 +71,14 @@ class ScriptedRecognizer(Recognizer):
     def weigh(self, energy_t: np.ndarray) -> np.ndarray:
         return energy_t + 101
 
-    def __call__(
-        self,
-        source: Source,
-        *,
-        start: float = 0.0,
-        end: float | None = None,
-        words: str | None = None,
-    ) -> Recognition:
-        found = super().__call__(source, start=start, end=end, words=words)
+    def predict_many(
+        self, recordings: Sequence[tuple[str, Samples]], **options: Any
+    ) -> list[Recognition]:
+        (found,), ((_, wave_s),) = super().predict_many(recordings, **options), recordings
         times = found.attention["heads"].times
-        assert isinstance(source, tuple)
-        weight_t = self.weigh(envelope.compute_energy(source[0], RATE, times, 0.075))
+        weight_t = self.weigh(envelope.compute_energy(wave_s, RATE, times, 0.075))
         weights = [(weight_t / weight_t.sum()).tolist()]
-        return replace(found, attention={"heads": AttentionMap(times=times, weights=weights)})
+        return [replace(found, attention={"heads": AttentionMap(times=times, weights=weights)})]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from serein.errors import AudioError, ConfigError
 from serein.features.logmel import Config, FrontEnd
 from serein.inference import formats
 from serein.inference.backend import Window
-from serein.inference.recognition import Recognition
+from serein.inference.long_form import answer_by_timeline, join_segments, recognize_long
+from serein.inference.recognition import Answer, Recognition, Segment
 from serein.inference.recognizer import Recognizer
 from serein.inference.torch_backend import predict_windows
 from serein.inference.windowing import SampleBuffer
@@ -166,7 +167,70 @@ def test_to_frame_has_a_row_per_segment(answer: Recognition) -> None:
 def test_to_frame_of_a_whole_recording_has_one_row(recognizer: Recognizer, file: Path) -> None:
     frame = recognizer(file).to_frame()
     assert frame.index.tolist() == [(str(file), pd.Timedelta(0), pd.Timedelta(12, unit="s"))]
-    assert recognizer(file).segments is None
+
+
+def test_long_recording_is_answered_by_its_timeline(
+    recognizer: Recognizer, file: Path, wave: Wave
+) -> None:
+    line, found = recognizer.timeline((wave, RATE)), recognizer((wave, RATE))
+    assert_same_segments(found.segments or [], line.segments or [])
+    assert (found.shares, found.label, found.values) == (line.shares, line.label, line.values)
+    for task, shares in found.shares.items():
+        first, share = next(iter(shares.items()))
+        assert found.tasks[task].label == (first if share >= 0.5 else "mixed")
+    assert found.attention
+    assert len(formats.as_csv([found]).splitlines()) == 2
+    assert formats.as_table([found]).row_count == 1
+    part, alone = recognizer((wave, RATE), start=2.0), recognizer((wave[2 * RATE :], RATE))
+    assert (part.start, part.end, part.label) == (2.0, 12.0, alone.label)
+    moved = [replace(one, start=one.start + 2, end=one.end + 2) for one in alone.segments or []]
+    assert_same_segments(part.segments or [], moved)
+    read = recognize_long(recognizer, file, "a call", lambda: None)
+    assert (read.source, read.is_timeline) == ("a call", False)
+    assert read.headlines == recognizer(file).headlines
+    short = recognizer((wave[: 7 * RATE], RATE))
+    assert (short.segments, short.shares, short.headlines) == (None, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "label"),
+    [
+        ({"anger": 4.0, "sadness": 2.0}, "anger"),
+        ({"anger": 4.0, "sadness": 3.0, "neutral": 3.0}, "mixed"),
+        ({None: 4.0, "sadness": 2.0}, None),
+    ],
+)
+def test_labels_of_a_timeline_follow_its_shares(
+    recognizer: Recognizer, lengths: dict[str | None, float], label: str | None
+) -> None:
+    segments, end = [], 0.0
+    for name, length in lengths.items():
+        p = dict.fromkeys(recognizer.classes["emotion"], 0.1) | {name or "anger": 0.6}
+        tasks = {
+            "emotion": Answer(label=name, confidence=0.6, probabilities=p),
+            "gender": Answer(
+                label="male", confidence=0.9, probabilities={"female": 0.1, "male": 0.9}
+            ),
+        }
+        segments.append(Segment(start=end, end=end + length, tasks=tasks))
+        end += length
+    timeline = join_segments(recognizer, "call", segments, end)
+    found = answer_by_timeline(timeline, None)
+    assert (timeline.label, found.label, found.tasks["gender"].label) == (label, label, "male")
+    answer = found.tasks["emotion"]
+    top = (
+        answer.probabilities[label] if label in answer.probabilities else answer.top[0].probability
+    )
+    assert answer.confidence == top
+    assert (label or "unsure") in found.headlines["emotion"]
+    table = formats.as_table([found])
+    (cell,) = table.columns[2].cells
+    assert str(cell).startswith("mixed" if label == "mixed" else f"{label or 'unsure'} 67% of")
+    tasks = json.loads(formats.as_label_studio([found]))[0]["predictions"][0]["result"]
+    assert [one["value"] for one in tasks if one["from_name"] == "emotion"] == (
+        [{"choices": [label]}] if label == "anger" else []
+    )
+    assert found.headlines["emotion"] in found._repr_html_()
 
 
 def test_to_frame_without_pandas(answer: Recognition, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from serein.audio import Samples, load
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.formats import as_csv, as_table
-from serein.inference.long_form import recognize_long
+from serein.inference.long_form import average_windows, recognize_long
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.vad import BLOCKS_PER_STEP, LSTMState, contains_speech
@@ -116,16 +116,29 @@ def test_windows_without_speech_are_left_out(speech: Samples, tmp_path: Path) ->
     assert recognizer.window is not None
     first = round(recognizer.window * RATE)
     voice_s = np.resize(speech, first)
-    alone = recognizer((voice_s, RATE))
     around_s = np.concatenate([voice_s, np.resize(NONSPEECH["pink noise"], 2 * first)])
-    found = recognizer((around_s, RATE))
+    (alone,) = recognizer.predict_many([("alone", voice_s)])
+    (found,) = recognizer.predict_many([("around", around_s)])
     assert found.windows == alone.windows
     assert found.end == 3 * alone.end
     assert_close(found, alone)
     soundfile.write(tmp_path / "long.wav", around_s, RATE, subtype="FLOAT")
-    read = recognize_long(recognizer, tmp_path / "long.wav", "long", lambda: None)
+    read = average_windows(recognizer, tmp_path / "long.wav", "long", lambda: None)
     assert (read.windows, read.end) == (found.windows, found.end)
     assert_close(read, found)
+
+
+def test_long_recording_without_speech_has_no_label(tmp_path: Path) -> None:
+    recognizer = Recognizer("li2019-emodb")
+    noise_s = np.resize(NONSPEECH["white noise"], 9 * RATE)
+    soundfile.write(tmp_path / "noise.wav", noise_s, RATE, subtype="FLOAT")
+    found = recognizer((noise_s, RATE))
+    read = recognize_long(recognizer, tmp_path / "noise.wav", "noise", lambda: None)
+    for answer in (found, read):
+        assert (answer.speech, answer.segments, answer.shares) == (False, [], {})
+        assert {one.label for one in answer.tasks.values()} == {None}
+        assert as_csv([answer]).splitlines()[1].startswith(f"{answer.source},0.0,9.0,,")
+    assert_close(found, read)
 
 
 def test_random_detections_in_long_recordings_are_no_speech(

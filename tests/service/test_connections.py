@@ -256,7 +256,7 @@ def test_queue_wakes_a_waiting_thread() -> None:
 
 
 def test_timelines_are_refused_before_they_are_computed() -> None:
-    load = TimelineLoad(ServiceConfig(max_window_seconds=1000.0, answer_seconds=10.0))
+    load = TimelineLoad(ServiceConfig(max_window_seconds=1000.0, answer_seconds=1.0))
     dense = StreamConfig(window=6.0, hop=0.25)
     with pytest.raises(Problem, match="7,200 s of windows, and the limit of this service is 1,000"):
         load.add_timeline(300.0, dense).__enter__()
@@ -347,7 +347,7 @@ def test_signal_between_listening_and_the_loop_ends_the_service(
     monkeypatch.setattr("serein.service.app.raise_file_limit", lambda: 0)
     interval, handler = sys.getswitchinterval(), signal.getsignal(signal.SIGTERM)
     serve(small_recognizer(), ServiceConfig(decoders=1), port=0)
-    sys.setswitchinterval(interval)
+    assert sys.getswitchinterval() == interval
     assert signal.getsignal(signal.SIGTERM) is handler
     assert capsys.readouterr().err.rstrip().endswith('"event": "ended"}')
 

@@ -18,6 +18,8 @@ from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]
 OVERVIEW = "/page/overview?window=3&hop=0.5"
+DEFAULT_OVERVIEW = "/page/overview?window=4&hop=1&smooth=1&speech=0"
+"""The settings of the page, which are those of the command; the small model answers noise, too."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_one_upload_has_all_answers_and_downloads(call: Client, spoken: bytes) -
     found = post(call, OVERVIEW, spoken)
     query = "/v1/recognize?window=3&hop=0.5"
     timeline = post(call, query, spoken)
-    assert is_close(found["whole"], post(call, "/v1/recognize", spoken))
+    assert is_close(found["timeline"]["tasks"], timeline["tasks"])
     assert is_close(found["timeline"]["segments"], timeline["segments"])
     assert is_close(found["timeline"]["shares"], timeline["shares"])
     assert is_close(found["hops"], post(call, f"{query}&merge=false", spoken)["segments"])
@@ -50,24 +52,38 @@ def test_one_upload_has_all_answers_and_downloads(call: Client, spoken: bytes) -
         assert len(found["files"][name].splitlines()) == len(wanted.text.splitlines())
 
 
-def test_headline_is_that_of_the_command(
+def test_long_recording_has_one_answer(
     call: Client, spoken: bytes, run: Run, tmp_path: Path
 ) -> None:
-    found = post(call, OVERVIEW, spoken)
+    found, answer = post(call, DEFAULT_OVERVIEW, spoken), post(call, "/v1/recognize", spoken)
+    assert is_close(found["whole"], answer)
+    assert is_close(found["timeline"], {**answer, "attention": {}})
     save(small_recognizer().bundle, tmp_path / "small.safetensors")
     (tmp_path / "call.flac").write_bytes(spoken)
-    command = ["recognize", "call.flac", "--model", "small.safetensors"]
-    _, out, _ = run(*command, "--window", "3", "--hop", "0.5")
-    assert f"call.flac: {found['headlines']['emotion']}" in out
-    _, out, _ = run(*command, "--window", "3", "--hop", "0.5", "--format", "json")
-    assert is_close(json.loads(out)["recognized"][0]["shares"], found["timeline"]["shares"])
-    assert describe_shares(found["timeline"]["shares"]["emotion"]) == found["headlines"]["emotion"]
+    # The model was saved without the setting that takes noise for speech.
+    command = ["recognize", "call.flac", "--model", "small.safetensors", "--answer-nonspeech"]
+    _, out, _ = run(*command, "--format", "json")
+    assert is_close({**json.loads(out)["recognized"][0]}, answer)
+    for more in ([], ["--window", "4"]):
+        _, out, _ = run(*command, *more)
+        assert f"call.flac: {describe_shares(answer['shares']['emotion'])}" in out
+    segments = answer["segments"]
+    shares = sum(
+        one["end"] - one["start"]
+        for one in segments
+        if one["tasks"]["emotion"]["label"] == answer["tasks"]["emotion"]["label"]
+    ) / sum(one["end"] - one["start"] for one in segments)
+    label = answer["tasks"]["emotion"]["label"]
+    assert label == "mixed" or shares >= 0.5
+    assert found["headlines"]["emotion"].startswith(f"{label}: ")
 
 
-def test_short_recording_has_the_headline_of_its_only_window(call: Client) -> None:
-    found = post(call, OVERVIEW, SPEECH)
+def test_short_recording_has_one_answer(call: Client) -> None:
+    found, answer = post(call, OVERVIEW, SPEECH), post(call, "/v1/recognize", SPEECH)
     assert found["headlines"] == {}
-    assert found["whole"]["tasks"]["emotion"]["label"]
+    assert is_close(found["whole"], answer)
+    assert is_close(found["timeline"]["tasks"], answer["tasks"])
+    assert answer["segments"] is None
 
 
 def test_merged_hops_are_the_segments(corpus: Corpus) -> None:
@@ -77,4 +93,4 @@ def test_merged_hops_are_the_segments(corpus: Corpus) -> None:
     assert_same_segments(merged.segments or [], whole.segments or [])
     assert sum(whole.shares["emotion"].values()) == pytest.approx(1.0)
     assert compute_shares([]) == {}
-    assert recognizer(source).shares == {}
+    assert recognizer((source[0][: 4 * 16_000], 16_000)).shares == {}

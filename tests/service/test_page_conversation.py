@@ -42,11 +42,15 @@ def test_conversation_reads_the_same_everywhere(
         page.click("#as-table summary")
         rows = [row.inner_text().split() for row in page.locator("#tables tbody tr").all()]
         document, table = json.loads(download(page, "json")), download(page, "csv")
-    command = ["recognize", "talk.wav", "--model", "small.safetensors", "--window", "4"]
-    _, printed, _ = run(*command)
+    command = ["recognize", "talk.wav", "--model", "small.safetensors"]
+    (_, printed, _), (_, by_segments, _) = run(*command), run(*command, "--window", "4")
     _, out, _ = run(*command, "--format", "json")
     (wanted,) = json.loads(out)["recognized"]
-    line = next(line for line in printed.splitlines() if line.startswith("talk.wav: "))
+    line, other = (
+        next(line for line in text.splitlines() if line.startswith("talk.wav: "))
+        for text in (printed, by_segments)
+    )
+    assert line == other
     assert headline == line.removeprefix("talk.wav: ").replace(":", "", 1)
     assert line.removeprefix("talk.wav: ") in status
     assert len(wanted["segments"]) > 10

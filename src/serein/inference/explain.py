@@ -24,7 +24,7 @@ from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference.backend import has_torch
 from serein.inference.model_loading import list_models
 from serein.inference.occlusion import Drops, measure_drops
-from serein.inference.recognition import AttentionMap, Recognition
+from serein.inference.recognition import AttentionMap, Recognition, get_source_name
 from serein.inference.recognizer import Recognizer
 from serein.metrics.correlation import (
     MIN_EFFECTIVE_STEPS,
@@ -106,8 +106,6 @@ def explain(
         model if isinstance(model, Recognizer) else Recognizer(model, answer_nonspeech=True)
     )
     recognizer.check_words(words)
-    if not isinstance(source, str | os.PathLike | tuple | bytes | Mapping):
-        source = source.read()  # it is read twice below, which not every file allows
     rate = recognizer.rate
     limit = start + MAX_SECONDS + 1
     wave_s = audio.load(source, rate, start=start, end=limit if end is None else min(end, limit))
@@ -116,7 +114,9 @@ def explain(
             f"more than {MAX_SECONDS:.0f} s of audio; at most {MAX_SECONDS:.0f} s are explained. "
             f"Choose a part with start and end (--start and --end)."
         )
-    recognition = recognizer(source, start=start, end=end, words=words)
+    # Attention and drops are those of windows, also of a long recording.
+    recordings = [(get_source_name(source), wave_s)]
+    (recognition,) = recognizer.predict_many(recordings, start=start, words=[words])
     if not recognition.attention and method == "attention":
         raise ConfigError(_no_attention_message(recognizer))
     probabilities = {task: answer.probabilities for task, answer in recognition.tasks.items()}

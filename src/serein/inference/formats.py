@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from serein.errors import ConfigError
 from serein.inference.backend import ModelDescription
-from serein.inference.recognition import UNSURE, Answer, Recognition, Segment, round_floats
+from serein.inference.recognition import (
+    MIXED,
+    UNSURE,
+    Answer,
+    Recognition,
+    Segment,
+    choose_label,
+    round_floats,
+)
 from serein.labels.votes import trains_on_votes
 
 if TYPE_CHECKING:
@@ -126,7 +134,7 @@ def as_label_studio(answers: Sequence[Recognition]) -> str:
     A recording is a task whose ``data.audio`` is its path. A classification task is the control tag
     of its name, ``choices`` of a recording or ``labels`` of segments; a regression task is a
     ``number``. The score is the lowest probability of the first task's labels. Withheld labels are
-    left out.
+    left out, and long recordings that are mixed have none.
     """
     tasks = []
     for answer in answers:
@@ -135,7 +143,7 @@ def as_label_studio(answers: Sequence[Recognition]) -> str:
             main.confidence
             for one in answer.rows
             for main in [*one.tasks.values()][:1]
-            if main.label
+            if main.label in main.probabilities
         ]
         prediction = {
             "model_version": answer.model,
@@ -150,12 +158,12 @@ def as_label_studio(answers: Sequence[Recognition]) -> str:
 def _list_results(answer: Recognition, segment: Segment) -> Iterator[dict[str, object]]:
     """Yield the results of a segment, or of a whole recording, as Label Studio has them."""
     span: dict[str, object] = {}
-    if answer.segments is not None:
+    if answer.is_timeline:
         span = {"start": segment.start, "end": segment.end}
         span |= {"channel": answer.channel - 1} if answer.channel else {}
     kind = "labels" if span else "choices"
     for task, own in segment.tasks.items():
-        if own.label is not None:
+        if own.label in own.probabilities:
             value = {**span, kind: [own.label]}
             yield {"from_name": task, "to_name": "audio", "type": kind, "value": value}
     for task, number in segment.values.items():
@@ -207,7 +215,7 @@ def as_vtt(answers: Sequence[Recognition]) -> str:
     for answer, segment in sorted(_iter_segments(answers), key=lambda row: row[1].start):
         voice = f"<v channel {answer.channel}>" if answer.channel else ""
         start, end = (_format_clock(round(1000 * time)) for time in (segment.start, segment.end))
-        label = _format_cells(segment)[:1] if segment.tasks else []
+        label = _format_labels(segment)[:1] if segment.tasks else []
         values = [f"{name} {value:.2f}" for name, value in segment.values.items()]
         text = escape(", ".join([*label, *values]), quote=False)
         cues.append(f"\n{start} --> {end}\n{voice}{text}\n")
@@ -231,12 +239,12 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     The columns are the most likely class of the first task, its second class, the most likely class
     of every other task, the values of regression tasks, and arousal and valence from -1 to 1 where
     they have no task of their own. A label that was withheld is followed by the two most likely
-    classes.
+    classes. Numbers beside classes are probabilities; of a long recording, shares of its speech.
     """
     from rich.markup import escape
     from rich.table import Table
 
-    has_segments = answers[0].segments is not None
+    has_segments = answers[0].is_timeline
     segments = [segment for _, segment in _iter_segments(answers)]
     headings = list(segments[0].tasks) if segments else []
     headings[1:1] = ["next"] * bool(headings)
@@ -270,7 +278,9 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
             start, end = segment.start, segment.end
             times = [start, end] if has_segments else [end - start]
             numbers = [f"{segment.dimensions[name].value:+.2f}" for name in bases]
-            cells = [*_format_cells(segment), *numbers]
+            is_long = bool(answer.shares) and not answer.is_timeline
+            labels = _format_shares(answer) if is_long else _format_labels(segment)
+            cells = [*labels, *_format_values(segment), *numbers]
             table.add_row(name, *(f"{time:.2f}" for time in times), *cells)
         if not answer.speech:
             table.add_row(name, *[""] * len(time_columns), "no speech")
@@ -301,15 +311,30 @@ def _build_names(answers: Sequence[Recognition]) -> dict[int, str]:
     }
 
 
-def _format_cells(segment: Segment) -> list[str]:
-    """Format the label and the second class of the first task, the other labels, and values."""
+def _format_labels(segment: Segment) -> list[str]:
+    """Format the label and the second class of the first task, and the other labels."""
     cells = [
         _format_class(answer, 0) if answer.label else UNSURE for answer in segment.tasks.values()
     ]
     for main in list(segment.tasks.values())[:1]:
         ranks = range(main.label is not None, min(2, len(main.probabilities)))
         cells.insert(1, ", ".join(_format_class(main, rank) for rank in ranks))
-    return [*cells, *(f"{value:.2f}" for value in segment.values.values())]
+    return cells
+
+
+def _format_shares(answer: Recognition) -> list[str]:
+    """Format the same for a long recording, by the shares of its speech."""
+    cells, rest = [], []
+    for shares in answer.shares.values():
+        label = choose_label(shares) or UNSURE
+        cells.append(MIXED if label == MIXED else f"{label} {shares[label]:.0%} of speech")
+        others = [f"{name} {share:.0%}" for name, share in shares.items() if name != label]
+        rest.append(", ".join(others[: 2 if label == MIXED else 1]))
+    return [cells[0], rest[0], *cells[1:]]
+
+
+def _format_values(segment: Segment) -> list[str]:
+    return [f"{value:.2f}" for value in segment.values.values()]
 
 
 def _format_class(answer: Answer, rank: int) -> str:

@@ -38,7 +38,8 @@ def assign_colours(classes: Iterable[str]) -> dict[str, str]:
 def render_recognition(recognition: Any) -> str:
     """Return a recognition or a segment as HTML: headline, probabilities, arousal and valence.
 
-    A timeline has a drawing of all segments and a table of the first ones instead.
+    A timeline has the shares of the classes, a drawing of all segments and a table of the first
+    ones instead.
     """
     source = getattr(recognition, "source", None)
     times = f"{recognition.start:.2f} to {recognition.end:.2f} s"
@@ -48,8 +49,10 @@ def render_recognition(recognition: Any) -> str:
     if getattr(recognition, "channel", None) is not None:
         details.append(f"channel {recognition.channel}")
     head = f'<div style="opacity:.75">{", ".join(details)}</div>'
-    if getattr(recognition, "segments", None) is not None:
-        body = _render_timeline(recognition.segments)
+    if getattr(recognition, "segments", None):
+        body = _render_headlines(recognition) + _render_timeline(recognition.segments)
+    elif getattr(recognition, "is_timeline", False):
+        body = "<div>no segments: no speech was found</div>"
     else:
         body = _render_answer(recognition)
     return f'<div style="font-family:system-ui,sans-serif;max-width:640px">{head}{body}</div>'
@@ -85,9 +88,15 @@ def _render_bars(probabilities: Mapping[str, float]) -> str:
     return f'<table style="border:0;border-collapse:collapse;margin:0">{body}</table>'
 
 
+def _render_headlines(recognition: Any) -> str:
+    rows = [
+        f'<div style="margin:.4em 0 .1em">{escape(task)}: {escape(text)}</div>'
+        for task, text in recognition.headlines.items()
+    ]
+    return "".join(rows)
+
+
 def _render_timeline(segments: list[Any]) -> str:
-    if not segments:
-        return "<div>no segments: no speech was found</div>"
     task = next(iter(segments[0].tasks), None)
     colours: dict[str, str] = {}
     if task is not None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 UNSURE = "unsure"
 """Stands for a withheld label where one is needed."""
+MIXED = "mixed"
+"""Label of a long recording in which no class leads."""
 LEADING_SHARE = 0.5
 """Share of the speech from which on a class leads; below, the recording is mixed."""
 RANKS = ("first", "second")
@@ -35,8 +37,10 @@ class Answer:
 
     Attributes:
         label: the most likely class; None if its probability is below the threshold, or if there
-            is no speech.
-        confidence: probability of the most likely class.
+            is no speech. Of a timeline or a long recording, the class of at least half of the
+            speech; "mixed" without one.
+        confidence: probability of the label, or of the most likely class if the label is withheld
+            or "mixed".
         probabilities: probability of each class.
         top: the two most likely classes, whether or not the label was withheld.
     """
@@ -185,7 +189,8 @@ class Recognition(Answered):
         dimensions: arousal and valence from -1 to 1, each with its basis; empty for a model without
             emotions, and without speech.
         channel: the channel that was processed, counted from 1; None is the mean of all channels.
-        segments: segments of a timeline, in order; None for an answer to the whole recording.
+        segments: segments of a timeline, in order, from which the answer to a long recording is
+            made, too; None for an answer to a short recording.
         words: the recognised words, or those that the model was given, which have no times; empty
             for a model that uses no words.
         speech: whether the recording contains speech. Without speech, labels are withheld and there
@@ -218,10 +223,20 @@ class Recognition(Answered):
         return notebook.render_recognition(self)
 
     @property
+    def headlines(self) -> dict[str, str]:
+        """For each task the shares of a timeline in words; empty without segments."""
+        return {task: describe_shares(shares) for task, shares in self.shares.items()}
+
+    @property
+    def is_timeline(self) -> bool:
+        """Whether tables have a row for each segment, and not one for the recording."""
+        return self.segments is not None
+
+    @property
     def rows(self) -> list[Segment]:
         """The segments of a timeline; otherwise the whole recording as one segment."""
-        if self.segments is not None:
-            return self.segments
+        if self.is_timeline:
+            return self.segments or []
         whole = Segment(
             start=self.start,
             end=self.end,
@@ -263,6 +278,16 @@ class Recognition(Answered):
         return {one.name: round_floats(getattr(self, one.name)) for one in fields(self)}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LongRecognition(Recognition):
+    """The one answer to a long recording: that of its timeline, in one row of a table."""
+
+    @property
+    def is_timeline(self) -> bool:
+        """False: it is one answer, although it has segments."""
+        return False
+
+
 def compute_shares(segments: Sequence[Segment]) -> dict[str, dict[str, float]]:
     """Return for each task the share of the segments' time that each class has."""
     shares: dict[str, dict[str, float]] = {}
@@ -276,6 +301,26 @@ def compute_shares(segments: Sequence[Segment]) -> dict[str, dict[str, float]]:
     }
 
 
+def choose_label(shares: Mapping[str, float]) -> str | None:
+    """Return the label of a recording with these shares of its speech.
+
+    >>> choose_label({"neutral": 0.7, "anger": 0.3})
+    'neutral'
+    >>> choose_label({"neutral": 0.4, "anger": 0.35, "joy": 0.25})
+    'mixed'
+
+    Args:
+        shares: by class, the largest first.
+
+    Returns:
+        The class that leads; "mixed" without one, and None if withheld labels lead.
+    """
+    first, share = next(iter(shares.items()))
+    if share < LEADING_SHARE:
+        return MIXED
+    return None if first == UNSURE else first
+
+
 def describe_shares(shares: Mapping[str, float]) -> str:
     """Return the headline of a timeline, and the shares of its classes.
 
@@ -285,10 +330,10 @@ def describe_shares(shares: Mapping[str, float]) -> str:
     'mixed: neutral 40 %, anger 35 %, joy 25 %'
     """
     parts = [f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items()]
-    first, share = next(iter(shares.items()))
-    if share < LEADING_SHARE:
-        return f"mixed: {', '.join(parts)}"
-    return ", ".join([f"{first}: {100 * share:.0f} % of the speech", *parts[1:]])
+    label = choose_label(shares) or UNSURE
+    if label == MIXED:
+        return f"{MIXED}: {', '.join(parts)}"
+    return ", ".join([f"{label}: {100 * shares[label]:.0f} % of the speech", *parts[1:]])
 
 
 def get_source_name(source: Source) -> str:

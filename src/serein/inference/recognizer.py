@@ -10,7 +10,7 @@ from serein.audio import Source
 from serein.config import build_config
 from serein.errors import ConfigError
 from serein.inference.hub import parse_hub_name
-from serein.inference.long_form import recognize_timeline
+from serein.inference.long_form import recognize_recordings, recognize_timeline
 from serein.inference.model_loading import list_models
 from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, get_source_name
@@ -72,7 +72,11 @@ class Recognizer(Predictor):
         end: float | None = None,
         words: str | None = None,
     ) -> Recognition:
-        """Recognize a recording.
+        """Recognize a recording with one answer.
+
+        The answer to a recording that is longer than the model's window is that of its timeline:
+        the class of at least half of the speech, or "mixed" (``LongRecognition``). With given words
+        it is the mean over the windows.
 
         Args:
             source: path, bytes, binary file, or (samples, rate in Hz).
@@ -89,7 +93,7 @@ class Recognizer(Predictor):
         start, end = audio.parse_part("the recording", start, end)
         wave_s = audio.load(source, self.rate, start=start, end=end)
         recordings = [(get_source_name(source), wave_s)]
-        return self.predict_many(recordings, start=start, words=[words])[0]
+        return recognize_recordings(self, recordings, start=start, words=[words])[0]
 
     def stream(self, rate: float = 16_000, **settings: Any) -> Stream:
         """Open a stream: ``feed`` it blocks of samples of any size, then ``close`` it.
@@ -126,8 +130,8 @@ class Recognizer(Predictor):
             settings: fields of ``StreamConfig``, such as ``window=4.0``.
 
         Returns:
-            An answer with ``segments``; its ``tasks`` and ``values`` are their means, weighted by
-            length.
+            An answer with ``segments``. Its labels are the classes of at least half of the speech,
+            or "mixed"; probabilities and values are means of the segments, weighted by length.
 
         Raises:
             AudioError: the recording cannot be read, or is too short.

@@ -36,7 +36,7 @@ from serein import audio
 from serein.audio import Samples
 from serein.errors import AudioError, StorageError
 from serein.inference.embedding import Embedding, embed_long, embed_many, embed_windows
-from serein.inference.long_form import iter_timeline, recognize_long
+from serein.inference.long_form import iter_timeline, recognize_long, recognize_recordings
 from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition
 from serein.inference.stream_config import StreamConfig
@@ -273,7 +273,7 @@ def _process_loaded(
     """Recognize or embed loaded recordings together."""
     if context.embedded_task is not None:
         return embed_many(context.predictor, recordings, context.embedded_task)
-    return context.predictor.predict_many(recordings, attention=False)
+    return recognize_recordings(context.predictor, recordings, attention=False)
 
 
 def _recognize_timeline(

@@ -10,7 +10,13 @@ from time import monotonic
 
 from serein.audio import Samples
 from serein.errors import AudioError, ConfigError, UnknownName
-from serein.inference.long_form import iter_timeline
+from serein.inference.long_form import (
+    choose_stream_config,
+    is_long,
+    iter_long_answer,
+    iter_timeline,
+    merge_hops,
+)
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream_config import StreamConfig
@@ -24,8 +30,14 @@ from serein.service.schemas import Problem
 
 MAX_CLASS_SETS = 256
 """Number of class sets of recent requests whose recognizers are kept."""
-TURN_COST = 100.0
-"""Cost of a turn of a timeline, in seconds of audio in windows: about 0.1 s on a core of 2024."""
+TURN_SECONDS = 0.1
+"""Time of a turn of a timeline, if its model is as fast as those before."""
+FIRST_TURN_COST = 8.0
+"""Cost of a turn before any was measured, in seconds of audio in windows."""
+MAX_TURN_COST = 100.0
+"""Largest cost of a turn, in the same unit."""
+MAX_WAIT_FACTOR = 10
+"""Times ``answer_seconds`` in which the accepted timelines must be done."""
 DETECTION_COST = 2.0
 """Cost of reading a second of audio and finding its speech, in the same unit."""
 POLL_SECONDS = 0.02
@@ -178,12 +190,18 @@ class Engine:
         recognizer = recognizer or self.recognizer
         async with self._limit_time() as timeout:
             wave_s = await self._decode(body, recognizer, owner)
-            if stream_config is None:
+            seconds = len(wave_s) / recognizer.rate
+            is_short = words is not None or not is_long(recognizer, seconds)
+            if stream_config is None and is_short:
                 submit = self.batcher.submit
                 return await wait_for(submit(name, wave_s, recognizer, words, owner=owner))
             timeout.reschedule(None)  # accepted work is finished, and bounded by its cost
-            answer = await self._recognize_timeline(recognizer, wave_s, stream_config, owner)
-            return replace(answer, source=name)
+            config = stream_config or choose_stream_config(recognizer)
+            timeline = await self._recognize_timeline(recognizer, wave_s, config, owner)
+            timeline = replace(timeline, source=name)
+            if stream_config is not None:
+                return timeline
+            return await self._complete_answer(recognizer, wave_s, timeline, owner)
 
     @asynccontextmanager
     async def _limit_time(self) -> AsyncIterator[asyncio.Timeout]:
@@ -206,7 +224,7 @@ class Engine:
     async def recognize_overview(
         self, name: str, body: bytes, recognizer: Recognizer, config: StreamConfig, owner: str
     ) -> tuple[Recognition, Recognition]:
-        """Decode a recording once, and return its answer as a whole and the hops of its timeline.
+        """Decode a recording once, and return its one answer and the hops of its timeline.
 
         Args:
             name: source to be named in the answers.
@@ -221,10 +239,16 @@ class Engine:
         hops = replace(config, merge=False)
         async with self._limit_time() as timeout:
             wave_s = await self._decode(body, recognizer, owner)
-            whole = await wait_for(self.batcher.submit(name, wave_s, recognizer, owner=owner))
+            if not is_long(recognizer, len(wave_s) / recognizer.rate):
+                whole = await wait_for(self.batcher.submit(name, wave_s, recognizer, owner=owner))
+                timeout.reschedule(None)
+                timeline = await self._recognize_timeline(recognizer, wave_s, hops, owner)
+                return whole, replace(timeline, source=name)
             timeout.reschedule(None)
             timeline = await self._recognize_timeline(recognizer, wave_s, hops, owner)
-            return whole, replace(timeline, source=name)
+            timeline = replace(timeline, source=name)
+            merged = merge_hops(recognizer, timeline)
+            return await self._complete_answer(recognizer, wave_s, merged, owner), timeline
 
     async def _recognize_timeline(
         self, recognizer: Recognizer, wave_s: Samples, stream_config: StreamConfig, owner: str
@@ -237,21 +261,39 @@ class Engine:
             stream_config: windowing, smoothing and merging.
             owner: whose turns they are.
         """
-        seconds, answer = len(wave_s) / recognizer.rate, None
+        seconds = len(wave_s) / recognizer.rate
         source = wave_s, recognizer.rate
         with self._load.add_timeline(seconds, stream_config) as cost:
-            block_seconds = max(stream_config.hop, TURN_COST * seconds / cost)
+            block_seconds = max(stream_config.hop, self._load.turn_cost * seconds / cost)
             turn_cost, chunks = block_seconds * cost / seconds, block_seconds / CHUNK_SECONDS
             steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=chunks)
-            turn = partial(self._load.time_turn, turn_cost, partial(next, steps))
-            try:
-                while answer is None:
-                    future = self.batcher.submit_call(turn, owner=owner, cost=turn_cost)
-                    answer = await wait_for(future)
-            except ConfigError as error:
-                raise Problem(400, str(error)) from None
-            except AudioError as error:
-                raise Problem(422, str(error)) from None
+            return await self._take_turns(steps, turn_cost, owner)
+
+    async def _complete_answer(
+        self, recognizer: Recognizer, wave_s: Samples, timeline: Recognition, owner: str
+    ) -> Recognition:
+        """Complete the answer to a long recording; see ``iter_long_answer``."""
+        steps = iter_long_answer(recognizer, wave_s, timeline, batch_size=1)
+        seconds = len(wave_s) / recognizer.rate
+        return await self._take_turns(steps, min(recognizer.window or seconds, seconds), owner)
+
+    async def _take_turns(
+        self, steps: Iterator[Recognition | None], cost: float, owner: str
+    ) -> Recognition:
+        """Run the steps of an answer, each in a turn of this cost.
+
+        Raises:
+            Problem: the settings do not fit the model, or the recording is too short.
+        """
+        turn = partial(self._load.time_turn, cost, partial(next, steps))
+        answer = None
+        try:
+            while answer is None:
+                answer = await wait_for(self.batcher.submit_call(turn, owner=owner, cost=cost))
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None
+        except AudioError as error:
+            raise Problem(422, str(error)) from None
         return answer
 
 
@@ -265,6 +307,12 @@ class TimelineLoad:
     def __init__(self, config: ServiceConfig) -> None:
         """Start without timelines."""
         self._config, self._waiting_cost, self._cost_per_second = config, 0.0, 0.0
+
+    @property
+    def turn_cost(self) -> float:
+        """Cost of a turn of about ``TURN_SECONDS``."""
+        measured = TURN_SECONDS * self._cost_per_second
+        return min(measured or FIRST_TURN_COST, MAX_TURN_COST)
 
     @contextmanager
     def add_timeline(self, seconds: float, stream_config: StreamConfig) -> Iterator[float]:
@@ -294,11 +342,12 @@ class TimelineLoad:
         cost = windows + DETECTION_COST * seconds
         if self._waiting_cost and self._cost_per_second:
             expected = (self._waiting_cost + cost) / self._cost_per_second
-            if expected > config.answer_seconds:
+            limit = MAX_WAIT_FACTOR * config.answer_seconds
+            if expected > limit:
                 raise Problem(
                     503,
                     f"the recordings that were accepted before take {expected:.0f} s with this "
-                    f"one, and the limit of this service is {config.answer_seconds:g} s; "
+                    f"one, and the limit of this service is {limit:g} s; "
                     "try again later",
                     Retry_After=str(max(1, round(self._waiting_cost / self._cost_per_second / 2))),
                 )

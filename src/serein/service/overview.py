@@ -11,7 +11,7 @@ from serein.errors import ConfigError
 from serein.inference.formats import format_answers
 from serein.inference.long_form import join_segments, merge_hops
 from serein.inference.predictor import Predictor
-from serein.inference.recognition import Recognition, describe_shares
+from serein.inference.recognition import LongRecognition, Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
@@ -58,24 +58,27 @@ def overview_routes(engine: Engine) -> APIRouter:
             except ClientDisconnect:
                 raise disconnected_problem() from None
         request.state.seconds = round(whole.end - whole.start, 3)
-        return JSONResponse(build_overview(recognizer, whole, hops, stream_config.window))
+        return JSONResponse(build_overview(recognizer, whole, hops))
 
     return router
 
 
-def build_overview(
-    recognizer: Recognizer, whole: Recognition, hops: Recognition, window: float
-) -> dict[str, Any]:
+def build_overview(recognizer: Recognizer, whole: Recognition, hops: Recognition) -> dict[str, Any]:
     """Build the document of the page.
 
-    The headline of a recording that is longer than a window of its timeline is that of the
-    timeline, as for ``serein recognize --window``.
+    Args:
+        recognizer: the model.
+        whole: the one answer for the recording, as of ``serein recognize``; the headline of a
+            long recording has the shares of its classes.
+        hops: its timeline without merging.
     """
-    summary = summarize_hops(recognizer, hops)
-    if whole.end - whole.start <= window:
+    whole, summary = replace(whole, source=hops.source), summarize_hops(recognizer, hops)
+    if not isinstance(whole, LongRecognition):
         summary["headlines"] = {}
+    segments = merge_hops(recognizer, hops).segments
+    summary["timeline"] = replace(whole, segments=segments, attention={}).to_dict()
     return {
-        "whole": replace(whole, source=hops.source).to_dict(),
+        "whole": whole.to_dict(),
         "hops": [hop.to_dict() for hop in hops.segments or []],
         **summary,
     }
@@ -86,7 +89,7 @@ def summarize_hops(predictor: Predictor, hops: Recognition) -> dict[str, Any]:
     timeline = merge_hops(predictor, hops)
     return {
         "timeline": timeline.to_dict(),
-        "headlines": {task: describe_shares(shares) for task, shares in timeline.shares.items()},
+        "headlines": timeline.headlines,
         "files": {name: format_answers(name, [timeline], {}) for name in FILES},
     }
 
