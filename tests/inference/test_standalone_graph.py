@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,11 +11,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from serein.errors import BundleError, ConfigError
-from serein.inference import standalone_graph
+from serein.bundle import Bundle, load
+from serein.errors import BundleError, ConfigError, UnknownName
+from serein.inference import onnx_export, standalone_graph
 from serein.inference.model_loading import list_models
 from serein.inference.onnx_backend import ONNXBackend, position_sinusoids
-from serein.inference.standalone_graph import build_standalone_graph, encode_field, iter_fields
+from serein.inference.onnx_export import to_onnx
+from serein.inference.recognizer import Recognizer
+from serein.inference.standalone_graph import (
+    build_exported_file,
+    build_standalone_graph,
+    encode_field,
+    iter_fields,
+)
 from serein.model_file import ModelFile
 
 RATES = [1.0, 0.3, 0.01]
@@ -42,8 +51,11 @@ def make_graph() -> bytes:
         helper.make_node("Identity", ["place"], ["sinusoids"]),
     ]
     tensors = [helper.make_tensor_value_info("wave", TensorProto.FLOAT, ["N", 3])]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("out",)]
-    outputs.append(helper.make_tensor_value_info("sinusoids", TensorProto.FLOAT, [FRAMES, 6]))
+    shapes_out: dict[str, list[str | int | None]] = {"out": ["N", 2], "sinusoids": [FRAMES, 6]}
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes_out.items()
+    ]
     graph = helper.make_graph(nodes, "g", tensors, outputs, initializers)
     opset = helper.make_opsetid("", 18)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
@@ -54,7 +66,7 @@ def test_weights_are_put_into_the_graph() -> None:
     half = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float16)
     single = np.array([0.5, -1.5], np.float32)
     file = ModelFile(document={}, tensors={"h": half, "s": single}, sha256="")
-    sources = {
+    sources: dict[str, dict[str, Any]] = {
         "half": {"tensor": "h", "axes": [1, 0], "shape": [3, 2]},
         "single": {"tensor": "s", "axes": [0], "shape": [2]},
         "place": {"frames": FRAMES, "rates": RATES},
@@ -73,7 +85,10 @@ def test_weights_are_put_into_the_graph() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["serein-light", *(pytest.param(name, marks=pytest.mark.slow) for name in list_models())],
+    [
+        pytest.param(name, marks=[] if name == "serein-light" else pytest.mark.slow)
+        for name in list_models()
+    ],
 )
 def test_shipped_models_have_the_same_outputs(name: str) -> None:
     path = list_models()[name]
@@ -93,6 +108,71 @@ def test_exported_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert build_standalone_graph(exported) == b"content"
 
 
+def test_shipped_models_are_exported_without_the_exporter(tmp_path: Path) -> None:
+    path = list_models()["serein-light"]
+    exported = tmp_path / "light.onnx"
+    assert build_exported_file(tmp_path / "other.safetensors") is None
+    assert build_exported_file(exported) is None
+    exported.write_bytes(build_exported_file(path) or b"")
+    shipped, backend = ONNXBackend(path), ONNXBackend(exported)
+    assert backend.description == shipped.description
+    assert backend.compute_digest() == shipped.compute_digest()
+    wave_s = np.random.default_rng(0).normal(0, 0.1, 20_001).astype(np.float32)
+    (ours,), (theirs,) = (
+        one.predict_batches([wave_s], attention=True) for one in (shipped, backend)
+    )
+    assert theirs.outputs == ours.outputs
+    assert np.array_equal(theirs.attention["heads"].weight, ours.attention["heads"].weight)
+
+
+@pytest.fixture(scope="module")
+def light() -> tuple[Bundle, bytes]:
+    path = list_models()["serein-light"]
+    return load(path), build_exported_file(path) or b""
+
+
+def test_half_precision_and_integers(light: tuple[Bundle, bytes], tmp_path: Path) -> None:
+    model, exported = light
+    wave_s = np.random.default_rng(1).normal(0, 0.1, 30_001).astype(np.float32)
+    limits = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.02}
+    wanted = None
+    sizes = []
+    for precision, limit in limits.items():
+        file = tmp_path / f"{precision}.onnx"
+        difference = to_onnx(model, file, precision, exported=exported)  # type: ignore[arg-type]
+        assert difference < limit
+        backend = ONNXBackend(file)
+        assert (backend.precision, backend.name) == (precision, "onnx")
+        assert backend.description.card == model.card
+        found = backend.predict_batches([wave_s], attention=False)[0].outputs
+        wanted = wanted or found
+        for task, p_k in wanted.items():
+            assert found[task] == pytest.approx(p_k, abs=limit)
+            assert sum(found[task]) == pytest.approx(1, abs=1e-4)
+        sizes.append(file.stat().st_size)
+    assert sizes == sorted(sizes, reverse=True)
+    types = {one.data_type for one in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    assert {TensorProto.INT8, TensorProto.FLOAT16, TensorProto.FLOAT} <= types
+    recognizer = Recognizer(tmp_path / "int8.onnx")
+    assert (recognizer.precision, recognizer.warnings) == ("int8", [])
+
+
+def test_precisions_that_are_refused(
+    light: tuple[Bundle, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, exported = light
+    file = tmp_path / "x.onnx"
+    with pytest.raises(UnknownName, match="unknown precision 'int4'; did you mean 'int8'"):
+        to_onnx(model, file, "int4", exported=exported)  # type: ignore[arg-type]
+    monkeypatch.setattr(onnx_export, "MIN_QUANTIZED_VALUES", 10_000_000)
+    with pytest.raises(ConfigError, match="no matrix product that is large enough for int8"):
+        to_onnx(model, file, "int8", exported=exported)
+    monkeypatch.setattr(onnx_export, "TOLERANCES", {"fp16": 0.0})
+    with pytest.raises(ConfigError, match=r"differ by .* own\. At most 0 is expected of fp16"):
+        to_onnx(model, file, "fp16", exported=exported)
+    assert not file.exists()
+
+
 def test_damaged_graph_and_sidecar(tmp_path: Path) -> None:
     source = list_models()["serein-light"]
     for suffix in (".safetensors", ".onnx", ".graph.json"):
@@ -107,8 +187,12 @@ def test_damaged_graph_and_sidecar(tmp_path: Path) -> None:
     document = json.loads(sidecar.read_text())
     next(iter(document["initializers"].values()))["tensor"] = "none"
     sidecar.write_text(json.dumps(document))
-    with pytest.raises(BundleError, match="export the model again"):
-        build_standalone_graph(path)
+    for build in (build_standalone_graph, build_exported_file):
+        with pytest.raises(BundleError, match="export the model again"):
+            build(path)
+    sidecar.write_text(json.dumps({**document, "sha256": "0" * 64}))
+    with pytest.raises(BundleError, match=r"serein-light\.onnx does not fit the model beside it"):
+        build_exported_file(path)
     sidecar.unlink()
     with pytest.raises(BundleError, match=r"without serein-light\.graph\.json"):
         build_standalone_graph(path)

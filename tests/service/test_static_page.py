@@ -17,9 +17,10 @@ import soxr
 from builders.browser import open_page, wait_for_answer, wait_until
 from builders.encoded_audio import encode
 from builders.service_client import Client
-from builders.speech_streams import make_speech
+from builders.speech_streams import make_speech, rating_recognizer
 from builders.static_page import ort_web_folder, serve_folder
 
+from serein.bundle import save
 from serein.errors import ConfigError, StorageError
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
@@ -174,7 +175,34 @@ def test_answers_are_those_of_the_service(
     )
     tables = [document["files"].pop("csv") for document in (found, wanted)]
     assert_agrees(found, wanted)
-    assert_agrees(*map(parse_cells, tables))
+    assert_agrees(parse_cells(tables[0]), parse_cells(tables[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serein-base", "values"])
+def test_answers_of_other_models(
+    kind: str, chromium: Any, ort_web: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    """The default model, and one of numbers that has no ONNX form and is exported."""
+    model = kind
+    if kind == "values":
+        model = str(tmp_path / "values.safetensors")
+        save(rating_recognizer().bundle, Path(model))
+    write_static_page(tmp_path / "page", [model], ort_web=ort_web)
+    recognizer = Recognizer(model)
+    content = encode("wav", make_wave(corpus, 44_100, 6.2))
+    with (
+        closing(Engine(recognizer, ServiceConfig(decoders=1), ())) as engine,
+        serve_folder(tmp_path / "page") as url,
+        open_page(chromium, url) as page,
+    ):
+        for query in (DEFAULTS, FINE):
+            own = {"model": recognizer.name, **query}
+            found = page.evaluate(OVERVIEW, ["a.wav", base64.b64encode(content).decode(), own])
+            wanted = request(Client(create_app(engine)), "a.wav", content, query)
+            for document in (found, wanted):
+                document["files"].pop("csv")
+            assert_agrees(found, wanted)
 
 
 def test_silence_and_file_that_is_no_audio(opened: Any, service: Client) -> None:

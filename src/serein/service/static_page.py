@@ -324,7 +324,10 @@ def _fetch() -> dict[str, bytes]:
 def _unpack(file: IO[bytes], name: str) -> dict[str, bytes]:
     """Return the files that the page needs of an archive, which must be the published one."""
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    hashed = hashlib.sha256()
+    while block := file.read(BLOCK_BYTES):
+        hashed.update(block)
+    digest = hashed.hexdigest()
     if digest != ORT_WEB_SHA256:
         raise _other_version(name, digest, ORT_WEB_SHA256)
     file.seek(0)
