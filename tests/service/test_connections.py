@@ -1,5 +1,6 @@
 """Limits on connections, origins of web pages, turns of requests, and the log of faults."""
 
+import asyncio
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from builders.service_client import (
@@ -34,7 +35,13 @@ from serein.inference.stream_config import StreamConfig
 from serein.service import auth, page
 from serein.service.app import create_app, serve
 from serein.service.config import ServiceConfig
-from serein.service.connections import MAX_FRAGMENTS, ConnectionLimits
+from serein.service.connections import (
+    MAX_FRAGMENTS,
+    REQUESTS_PER_TURN,
+    ConnectionLimits,
+    LimitedHTTPProtocol,
+    RequestTurns,
+)
 from serein.service.engine import TimelineLoad
 from serein.service.fair_queue import FairQueue
 from serein.service.observability import FAULTS_PER_MINUTE, LOGGER, RateLimit
@@ -93,6 +100,49 @@ def test_head_that_is_never_complete_times_out(host: Host) -> None:
         assert (status, document["status"]) == (408, 408)
         assert "not complete after 0.5 s" in document["detail"]
         assert idle.recv(1) == used.recv(1) == b""
+
+
+class Reader:
+    """A connection that notes in which turn of the event loop it is read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: list[int]) -> None:
+        self.loop, self.turns, self.turn = loop, turns, -1
+
+    def read_queued(self) -> None:
+        self.turn = self.turns[0]
+
+
+def test_few_requests_of_a_burst_are_begun_in_a_turn() -> None:
+    async def read_all() -> list[int]:
+        loop, turns, queue = asyncio.get_running_loop(), [0], RequestTurns()
+        readers = [Reader(loop, turns) for _ in range(5 * REQUESTS_PER_TURN)]
+        for one in readers:
+            queue.add(cast(LimitedHTTPProtocol, one))
+        while readers[-1].turn < 0:
+            await asyncio.sleep(0)
+            turns[0] += 1
+        return [one.turn for one in readers]
+
+    found = asyncio.run(read_all())
+    assert found == sorted(found)
+    assert max(map(found.count, found)) == REQUESTS_PER_TURN
+
+
+def test_health_checks_do_not_wait_for_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RequestTurns, "_run", lambda self: None)
+    with ExitStack() as stack:
+        with host_service() as waiting:
+            client = stack.enter_context(connect(waiting))
+            client.sendall(b"GET /page/state.js HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert get_health(waiting) == 200
+            client.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            client.settimeout(PATIENCE)
+        received = b""  # what had arrived is answered before the service ends
+        while data := client.recv(65536):
+            received += data
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_full_service_refuses_with_a_problem() -> None:

@@ -30,18 +30,6 @@ State = Callable[[Any], object]
 
 
 @pytest.fixture(scope="module")
-def spoken(corpus: Corpus) -> bytes:
-    return encode("wav", make_speech(corpus, 12.0))
-
-
-@pytest.fixture(scope="module")
-def microphone(spoken: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("heard") / "microphone.wav"
-    path.write_bytes(spoken)
-    return path
-
-
-@pytest.fixture(scope="module")
 def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     other = tmp_path_factory.mktemp("other") / "other.safetensors"
     save(small_recognizer("other", 1).bundle, other)

@@ -16,12 +16,7 @@ from serein.bundle import save
 from serein.inference.recognition import describe_shares
 from serein.records import Corpus
 
-SECONDS = 12.0
-
-
-@pytest.fixture(scope="module")
-def spoken(corpus: Corpus) -> bytes:
-    return encode("wav", make_speech(corpus, SECONDS))
+SECONDS = 12.0  # of ``spoken``
 
 
 @pytest.fixture(scope="module")

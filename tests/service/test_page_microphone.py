@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 from builders.browser import launch_browser, open_page, wait_for_answer, wait_until
-from builders.encoded_audio import encode
 from builders.service_client import SmallModelServer
-from builders.speech_streams import make_speech
-
-from serein.records import Corpus
 
 Sent = list[str | bytes]
 ANSWER = {
@@ -31,13 +27,6 @@ CALM = {
 @pytest.fixture(scope="module")
 def serve_options() -> list[str]:
     return ["--max-seconds", "6", "--stream-seconds", "8"]
-
-
-@pytest.fixture(scope="module")
-def microphone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("heard") / "microphone.wav"
-    path.write_bytes(encode("wav", make_speech(corpus, 20.0)))
-    return path
 
 
 CAPTURE_RATE = """() => {

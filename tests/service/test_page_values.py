@@ -5,29 +5,15 @@ from typing import Any
 
 import pytest
 from builders.browser import drop_file, wait_until
-from builders.encoded_audio import encode
 from builders.service_client import SmallModelServer
-from builders.speech_streams import make_speech, rating_recognizer
+from builders.speech_streams import rating_recognizer
 
 from serein.bundle import save
 from serein.inference.recognizer import Recognizer
-from serein.records import Corpus
 
 SEX = "tasks.sex={name='gender'}"
 NAMES = ["arousal", "valence"]
 TITLES = "figure.timeline.rows.map(row => row.title).filter(Boolean)"
-
-
-@pytest.fixture(scope="module")
-def spoken(corpus: Corpus) -> bytes:
-    return encode("wav", make_speech(corpus, 12.0))
-
-
-@pytest.fixture(scope="module")
-def microphone(spoken: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("heard") / "microphone.wav"
-    path.write_bytes(spoken)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ use it to decide about people. The European Union's AI Act forbids inferring emo
 education, and has strict rules for other uses."""
 DISCARDED_BODIES = 4
 """Bodies of the largest size that a client may send after it was refused; they are discarded."""
-SOCKET_BUFFER_BYTES = 2**17
+SOCKET_BUFFER_BYTES = 2**16
 """Bytes of an answer that the system stores for a client."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """Interval for ``sys.setswitchinterval``: the longest time that the model's thread holds the
@@ -75,9 +75,7 @@ def serve(
         ConfigError: the port is in use, the address does not belong to this machine, or two models
             have the same name.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    raise_file_limit()
-    with log_to(sys.stderr), _open_listener(host, port) as listener:
+    with _tune_process(), log_to(sys.stderr), _open_listener(host, port) as listener:
         with closing(Engine(recognizer, config, others)) as engine:
             app = create_app(engine, keys, root_path=root_path, loopback=is_loopback(host))
             server = Server(build_uvicorn_config(app, config), engine)
@@ -86,6 +84,22 @@ def serve(
                 LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
                 server.run([listener])
         LOGGER.info("ended")
+
+
+@contextmanager
+def _tune_process() -> Iterator[None]:
+    """Set the interpreter's switch interval and the limit on open files; restore both at the end.
+
+    Both hold for the whole process.
+    """
+    interval, limits = sys.getswitchinterval(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    raise_file_limit()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def is_loopback(host: str) -> bool:

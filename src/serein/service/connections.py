@@ -7,6 +7,7 @@ client that reads no answer, and a WebSocket message of endless fragments.
 import asyncio
 import json
 import resource
+from collections import deque
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -39,6 +40,10 @@ SLICE_BYTES = 4096
 """Bytes that a WebSocket parses before it checks its limits."""
 PARTIAL_BYTES = 64 * 2**20
 """Bytes of incomplete WebSocket messages of all clients."""
+REQUESTS_PER_TURN = 8
+"""Requests of all clients that are begun in a turn of the event loop."""
+HEALTH_CHECKS = (b"GET /healthz ", b"HEAD /healthz ", b"GET /readyz ")
+"""Beginnings of the requests that are begun at once."""
 
 
 def raise_file_limit() -> int:
@@ -101,12 +106,37 @@ class ConnectionLimits:
         self._waiting.pop(transport, None)
 
 
+class RequestTurns:
+    """Connections whose data has arrived, of which a few are read in a turn of the event loop.
+
+    Uvicorn begins all requests that have arrived in one turn, and whoever comes next waits for as
+    long as a burst of requests takes.
+    """
+
+    def __init__(self) -> None:
+        """Create an empty queue."""
+        self._waiting: deque[LimitedHTTPProtocol] = deque()
+
+    def add(self, protocol: "LimitedHTTPProtocol") -> None:
+        """Queue a connection."""
+        self._waiting.append(protocol)
+        if len(self._waiting) == 1:
+            protocol.loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        for _ in range(min(REQUESTS_PER_TURN, len(self._waiting))):
+            protocol = self._waiting.popleft()
+            protocol.read_queued()
+        if self._waiting:
+            self._waiting[0].loop.call_soon(self._run)
+
+
 class ServerConfig(uvicorn.Config):
     """Uvicorn's configuration, with the limits on connections."""
 
     def __init__(self, app: Any, limits: ConnectionLimits, **options: Any) -> None:
         """Use the protocols of this module."""
-        self.limits = limits
+        self.limits, self.turns = limits, RequestTurns()
         super().__init__(
             app,
             http=LimitedHTTPProtocol,
@@ -151,11 +181,15 @@ class LimitedHTTPProtocol(H11Protocol):
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
         """Create the protocol of a connection."""
         super().__init__(config, *args, **kwargs)
-        self._limits = cast(ServerConfig, config).limits
+        self._limits, self._turns = (
+            cast(ServerConfig, config).limits,
+            cast(ServerConfig, config).turns,
+        )
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._discarded: int | None = None
         self._has_partial_head = False
+        self._queued = bytearray()
 
     def connection_made(self, transport: Any) -> None:
         """Admit a connection, or refuse it."""
@@ -177,13 +211,27 @@ class LimitedHTTPProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data, or discard what follows a refusal."""
-        if self._discarded is None:
+        """Queue the data of a new request, parse that of its body, or discard what was refused."""
+        if self._discarded is not None:
+            self._discarded += len(data)
+            if self._discarded > self._limits.discard_bytes:
+                self.transport.abort()
+        elif self._queued or (self._is_idle and not data.startswith(HEALTH_CHECKS)):
+            if not self._queued:
+                self._turns.add(self)
+            self._queued += data
+            if len(self._queued) > HEAD_BYTES:
+                self._raw.pause_reading()
+        else:
             super().data_received(data)
+
+    def read_queued(self) -> None:
+        """Parse the data that was queued, if it was not parsed before."""
+        data, self._queued = bytes(self._queued), bytearray()
+        if not data or self._discarded is not None or self.transport.is_closing():
             return
-        self._discarded += len(data)
-        if self._discarded > self._limits.discard_bytes:
-            self.transport.abort()
+        self._raw.resume_reading()
+        super().data_received(data)
 
     def handle_events(self) -> None:
         """Handle events; a complete head ends its time limit."""
@@ -202,8 +250,7 @@ class LimitedHTTPProtocol(H11Protocol):
         """Expect the head of the next request."""
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the time limit of the head replaces it
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and not self.transport.is_closing():
+        if self._is_idle and not self.transport.is_closing():
             self._expect_head()
 
     def send_400_response(self, msg: str) -> None:
@@ -230,6 +277,7 @@ class LimitedHTTPProtocol(H11Protocol):
 
     def shutdown(self) -> None:
         """Finish the current request, and close the connection."""
+        self.read_queued()
         if self._discarded is None:
             super().shutdown()
         else:
@@ -250,6 +298,11 @@ class LimitedHTTPProtocol(H11Protocol):
         return True
 
     @property
+    def _is_idle(self) -> bool:
+        """Whether no request is in progress."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
     def _raw(self) -> Any:
         """The transport itself."""
         transport: Any = self.transport
@@ -268,6 +321,9 @@ class LimitedHTTPProtocol(H11Protocol):
 
     def _on_deadline(self) -> None:
         """Close a connection without a request; say so if it has begun to send one."""
+        self.read_queued()
+        if not self._is_idle or self._discarded is not None:
+            return
         if self._has_partial_head and self.conn.our_state is h11.IDLE:
             seconds = self._limits.head_seconds
             self._discarded = 0

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from threading import Lock
@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serein.service.schemas import Problem
 
@@ -31,7 +32,7 @@ CONTENT_SECURITY_POLICY = (
 """Spectrograms are data: URLs, and the player plays a blob: URL of the user's file."""
 CHUNK_BYTES = 2**14
 """Bytes of a file that are sent at a time: what a client that reads nothing holds in memory."""
-CHUNKS_PER_TURN = 16
+CHUNKS_PER_TURN = 4
 """Chunks, of all clients, that are sent before other requests have a turn."""
 LOADING = Lock()
 
@@ -85,15 +86,42 @@ async def _respond(request: Request, name: str, turns: asyncio.Semaphore) -> Res
         headers["Content-Encoding"] = "gzip"
     headers["Content-Length"] = str(len(file.gzipped) if is_gzipped else file.size)
     chunks = _iter_chunks(file.gzipped) if is_gzipped else _iter_decompressed(file.gzipped)
-    return StreamingResponse(_iterate(chunks, turns), headers=headers, media_type=file.media_type)
+    return ChunkedResponse(chunks, turns, headers, file.media_type)
 
 
-async def _iterate(chunks: Iterator[bytes], turns: asyncio.Semaphore) -> AsyncIterator[bytes]:
-    """Pass chunks on; each waits until the client has accepted those before."""
-    for chunk in chunks:
-        async with turns:
-            await asyncio.sleep(0)
-        yield chunk
+class ChunkedResponse(Response):
+    """A file in chunks, each of which waits until the client has accepted those before.
+
+    The response in chunks of Starlette starts two tasks for each file.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        turns: asyncio.Semaphore,
+        headers: Mapping[str, str],
+        media_type: str,
+    ) -> None:
+        """Create the response.
+
+        Args:
+            chunks: of the file.
+            turns: is acquired for each chunk, so that other requests have a turn.
+            headers: with the length.
+            media_type: of the file.
+        """
+        self.chunks, self.turns = chunks, turns
+        self.status_code, self.media_type, self.background = 200, media_type, None
+        self.init_headers(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        for chunk in () if scope["method"] == "HEAD" else self.chunks:
+            async with self.turns:
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _iter_chunks(content: bytes) -> Iterator[bytes]:
