@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -190,6 +191,11 @@ def check_asr(asr: Bundle, rate: int) -> None:
             f"{name} reads audio of {system.front_end.rate} Hz, and the system that reads its "
             f"words {rate} Hz; train both with the same features.rate"
         )
+
+
+def copy_weights(system: System) -> dict[str, np.ndarray]:
+    """Return the weights of a system by the names that they have in its file."""
+    return {name: x.numpy() for name, x in _state_tensors(system).items()}
 
 
 def _state_tensors(system: System) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from serein.inference.dimensions import DimensionSource
 from serein.inference.windowing import Probabilities, SampleBuffer
 from serein.inference.words import WindowPrediction as WindowPrediction
 from serein.model_file import Card, ConfidenceCalibration
-from serein.records import Precision, Recipe
+from serein.records import Recipe
 
 if TYPE_CHECKING:
     from serein.bundle import Bundle
@@ -29,6 +29,8 @@ BackendSetting = Literal["auto", "torch", "onnx"]
 BackendName = Literal["torch", "onnx"]
 """What computes a model."""
 BACKENDS = ("auto", "torch", "onnx")
+BackendPrecision = Literal["fp32", "bf16", "fp16", "int8"]
+"""Precision of a model: what torch computes in, or that of an exported file (``onnx_export``)."""
 INSTALL_TORCH = "pip install 'serein[train]'"
 """Command that installs torch."""
 
@@ -86,13 +88,13 @@ class Backend(Protocol):
     Attributes:
         name: "torch" or "onnx".
         description: of the model.
-        precision: precision that it computes in.
+        precision: precision that it computes in, or that the weights of an exported model have.
         warnings: about settings that it does not follow.
     """
 
     name: BackendName
     description: ModelDescription
-    precision: Precision
+    precision: BackendPrecision
     warnings: list[str]
 
     def predict_batches(

@@ -94,9 +94,10 @@ def write_hub_files(
     else:
         copy_model_file(source, folder / weights[0])
         from serein.inference.onnx_export import to_onnx
+        from serein.inference.standalone_graph import build_exported_file
 
         try:
-            to_onnx(model, folder / ONNX_FILE)
+            to_onnx(model, folder / ONNX_FILE, exported=build_exported_file(source))
             weights.append(ONNX_FILE)
         except ConfigError as error:
             (folder / ONNX_FILE).unlink(missing_ok=True)

@@ -8,7 +8,8 @@ sinusoids of Whisper's positions are computed. A JSON document has:
   the document of a bundle has not;
 - ``maps``: the stride of each attention map, by name;
 - ``sha256``: digest of the bundle that the file was made of;
-- ``initializers``: where the weights of a graph come from, by their names.
+- ``initializers``: where the weights of a graph come from, by their names;
+- ``precision``: of an exported file, "fp16" or "int8"; without it, fp32.
 
 It is in the metadata of an exported file, under "serein", together with the document of the bundle,
 and in the file ``.graph.json`` beside the graph of a shipped model.
@@ -30,6 +31,7 @@ from serein.config import build_config, rename_settings
 from serein.errors import BundleError, SereinError
 from serein.inference.backend import (
     BackendName,
+    BackendPrecision,
     ModelDescription,
     Window,
     WindowPrediction,
@@ -48,26 +50,26 @@ from serein.model_file import (
     read_bytes,
     read_model_file,
 )
-from serein.records import Precision, Recipe
+from serein.records import Recipe
 
 if TYPE_CHECKING:
     from serein.bundle import Bundle
 
 
 class ONNXBackend:
-    """A model that onnxruntime computes, on the CPU in fp32; each window on its own.
+    """A model that onnxruntime computes, on the CPU; each window on its own.
 
     Attributes:
         name: "onnx".
         is_exported: whether the file holds the weights, without a bundle beside it.
         description: of the model.
         strides: frames of a step of each attention map, by name.
-        precision: "fp32".
+        precision: "fp32", or that of an exported file: "fp16" or "int8".
         warnings: none.
     """
 
     name: BackendName = "onnx"
-    precision: Precision = "fp32"
+    precision: BackendPrecision
 
     def __init__(self, path: Path, threads: int | None = 1, content: bytes | None = None) -> None:
         """Open an exported model, or a bundle with its graph beside it.
@@ -90,7 +92,7 @@ class ONNXBackend:
         document = {} if file is None else _read_sidecar(path.with_suffix(".graph.json"))
         weights = {}
         if file is not None and document:
-            _check_digest(document, file, graph_path)
+            check_digest(document, file, graph_path)
             weights = _collect_weights(document, file, graph_path)
         self._session = open_session(graph, str(graph_path), threads, weights)
         self._output_names = [output.name for output in self._session.get_outputs()]
@@ -98,10 +100,11 @@ class ONNXBackend:
             if not document:
                 document = json.loads(self._session.get_modelmeta().custom_metadata_map["serein"])
             if file is not None:
-                _check_digest(document, file, graph_path)
+                check_digest(document, file, graph_path)
             model = document if file is None else file.document
             check_format(model, str(path))
             self._sha256 = str(document.get("sha256") or "")
+            self.precision = document.get("precision", "fp32")
             self.strides = {str(name): int(stride) for name, stride in document["maps"].items()}
             self.description = _describe(model, document.get("interface"))
         except BundleError:
@@ -191,7 +194,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         raise not_exported(str(path), error) from error
 
 
-def _check_digest(document: Mapping[str, Any], file: ModelFile, path: Path) -> None:
+def check_digest(document: Mapping[str, Any], file: ModelFile, path: Path) -> None:
     """Check that a graph was made of the bundle beside it.
 
     Raises:
@@ -213,20 +216,27 @@ def _collect_weights(
     Raises:
         BundleError: the bundle lacks one.
     """
-    weights = {}
     try:
-        for name, source in document["initializers"].items():
-            if "rates" in source:
-                weights[name] = position_sinusoids(**source)
-                continue
-            tensor = file.tensors[source["tensor"]]
-            if tensor.dtype == np.float16:
-                tensor = tensor.astype(np.float32)
-            moved = tensor.transpose(source["axes"]).reshape(source["shape"])
-            weights[name] = np.ascontiguousarray(moved)
+        return {
+            name: load_weight(source, file) for name, source in document["initializers"].items()
+        }
     except MALFORMED_DOCUMENT_ERRORS as error:
         raise not_exported(str(path), error) from error
-    return weights
+
+
+def load_weight(source: Mapping[str, Any], file: ModelFile) -> np.ndarray:
+    """Return a weight of a graph in fp32.
+
+    Args:
+        source: where it comes from.
+        file: the bundle.
+    """
+    if "rates" in source:
+        return position_sinusoids(**source)
+    tensor = file.tensors[source["tensor"]]
+    # Axes are moved in fp16: half as many bytes.
+    moved = np.ascontiguousarray(tensor.transpose(source["axes"]).reshape(source["shape"]))
+    return moved.astype(np.float32) if moved.dtype == np.float16 else moved
 
 
 def position_sinusoids(frames: int, rates: Sequence[float]) -> np.ndarray:

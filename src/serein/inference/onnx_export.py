@@ -6,11 +6,17 @@ the value (1, 1); and each attention map as ``attention.NAME``, (1, heads, steps
 (1, heads, steps, steps) of queries by keys. Long recordings must be split into windows by the
 caller. The metadata under ``serein`` is that of a bundle.
 
+The large weights can be stored in half precision (fp16), or matrix products computed in integers of
+8 bits (int8): of weights by channel, and of activations by tensor with a range that is measured
+anew for each input (dynamic quantization of onnxruntime). Weights have 7 of the 8 bits, as the sums
+of processors without VNNI overflow otherwise.
+
 S = samples.
 """
 
 import copy
 import io
+import itertools
 import json
 import logging
 import warnings
@@ -18,36 +24,60 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from serein.bundle import Bundle, bundle_to_json, compute_bundle_digest
-from serein.errors import ConfigError
+from serein.bundle import Bundle, bundle_to_json, compute_bundle_digest, copy_weights
+from serein.errors import ConfigError, UnknownName
+from serein.inference.onnx_backend import position_sinusoids
 from serein.inference.onnx_runtime import ONNXSystem, describe_interface, load_onnx
 from serein.layers.attention import AttentionWeights
 from serein.registry import list_names, load_module
 from serein.system import Output, SingleTaskEnsemble, System, predict_batch
 from serein.utils.files import write_bytes
 
-TOLERANCE = 1e-4
-"""Largest difference of a probability or value between torch and onnxruntime."""
+ExportPrecision = Literal["fp32", "fp16", "int8"]
+"""Precision of an exported model: of its weights, and with int8 of its matrix products."""
+TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.2}
+"""Largest difference of a probability or value between torch and onnxruntime, by precision."""
+MIN_VALUES = 64
+"""Smaller weights stay in a graph, and in fp32."""
+MIN_QUANTIZED_VALUES = 32_768
+"""Matrices with fewer values are not quantized: the heads of the tasks, which take no time."""
 CHECKED_SECONDS = (0.025, 0.06, 0.31, 1.0, 2.7)
 """Durations of noise on which torch and onnxruntime are compared, in seconds."""
 
 
-def to_onnx(bundle: Bundle, path: Path) -> None:
+def to_onnx(
+    bundle: Bundle,
+    path: Path,
+    precision: ExportPrecision = "fp32",
+    *,
+    exported: bytes | None = None,
+) -> float:
     """Export a model to ONNX, if onnxruntime gives the same outputs as torch.
 
     Args:
         bundle: the model.
         path: file to write, with the suffix ``.onnx``.
+        precision: "fp32"; "fp16" stores the weights in half the size and computes in fp32; "int8"
+            also computes matrix products in integers.
+        exported: the model in fp32, if it was exported before (``build_exported_file``).
+
+    Returns:
+        The largest difference of a probability or value on noise, relative for values above 1.
 
     Raises:
+        UnknownName: there is no such precision.
         ConfigError: the model cannot be exported, or the extra ``onnx`` is not installed.
         StorageError: the file could not be written.
     """
+    if precision not in get_args(ExportPrecision):
+        raise UnknownName("precision", precision, get_args(ExportPrecision))
     if path.suffix != ".onnx":
         raise ConfigError(f"{path} does not end in .onnx; name it {path.with_suffix('.onnx')}")
     if isinstance(bundle.system, ONNXSystem):
@@ -58,9 +88,12 @@ def to_onnx(bundle: Bundle, path: Path) -> None:
     except ImportError as error:
         raise ConfigError(f'exporting needs {error.name}: pip install "serein[onnx]"') from error
     system = copy.deepcopy(bundle.system).cpu().eval()
-    content = export_graph(replace(bundle, system=system))
-    _check_outputs(system, load_onnx(content, str(path)).system)
+    content = exported or export_graph(replace(bundle, system=system))
+    if precision != "fp32":
+        content = _reduce_precision(content, copy_weights(system), precision)
+    difference = _check_outputs(system, load_onnx(content, str(path)).system, precision)
     write_bytes(path, content)
+    return difference
 
 
 class _WaveformModel(nn.Module):
@@ -170,12 +203,13 @@ def _make_noise(system: System, seconds: float) -> Tensor:
     return 0.1 * torch.randn(1, count, generator=torch.Generator().manual_seed(count))
 
 
-def _check_outputs(system: System, exported: System) -> None:
-    """Compare the outputs of both systems on noise.
+def _check_outputs(system: System, exported: System, precision: str) -> float:
+    """Compare the outputs of both systems on noise, and return the largest difference.
 
     Raises:
-        ConfigError: they differ.
+        ConfigError: it is larger than the precision explains.
     """
+    largest = 0.0
     for seconds in CHECKED_SECONDS:
         wave_bs = _make_noise(system, seconds)
         length_b = torch.tensor([wave_bs.shape[1]])
@@ -183,11 +217,18 @@ def _check_outputs(system: System, exported: System) -> None:
             ours, _ = predict_batch(system, system.extract_features(wave_bs, length_b))
         theirs, _ = predict_batch(exported, exported.extract_features(wave_bs, length_b))
         worst = max(_max_difference(ours[task], theirs[task]) for task in ours)
-        if not worst <= TOLERANCE:
+        if not worst <= TOLERANCES[precision]:
+            advice = (
+                "Try other versions of torch and onnxruntime"
+                if precision == "fp32"
+                else f"At most {TOLERANCES[precision]:g} is expected of {precision}: use fp32"
+            )
             raise ConfigError(
                 f"not exported: for {seconds} s of noise, the outputs of onnxruntime differ by "
-                f"{worst:.2g} from the model's own. Try other versions of torch and onnxruntime"
+                f"{worst:.2g} from the model's own. {advice}"
             )
+        largest = max(largest, worst)
+    return largest
 
 
 def _max_difference(ours: Tensor, theirs: Tensor) -> float:
@@ -198,7 +239,7 @@ def _max_difference(ours: Tensor, theirs: Tensor) -> float:
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
     """Suppress the output of the exporter, which is not about the model."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", None)]
     levels: list[Any] = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -209,3 +250,139 @@ def _silence_exporter() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+# Weights of a graph
+
+
+def find_sources(model: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Find the weights of a graph among those of its bundle, by their values.
+
+    Args:
+        model: the graph with all weights, an ``onnx.ModelProto``.
+        tensors: weights of the bundle.
+
+    Returns:
+        By the name of each weight that was found, its tensor with the order of its axes and its
+        shape, or the arguments of its sinusoids.
+    """
+    from onnx import numpy_helper
+
+    sources: dict[str, dict[str, Any]] = {}
+    for initializer in model.graph.initializer:
+        value = numpy_helper.to_array(initializer)
+        if value.size < MIN_VALUES or value.dtype not in (np.float32, np.float64):
+            continue
+        found = find_tensor(value, tensors) or find_sinusoids(value)
+        if found is not None:
+            sources[initializer.name] = found
+    return sources
+
+
+def find_tensor(value: np.ndarray, tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Return the tensor that has these values, with the order of its axes, or None."""
+    for name, tensor in tensors.items():
+        if tensor.size != value.size or tensor.dtype.kind != "f":
+            continue
+        same = tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
+        for axes in itertools.permutations(range(tensor.ndim)):
+            if np.array_equal(same.transpose(axes).reshape(value.shape), value):
+                return {"tensor": name, "axes": list(axes), "shape": list(value.shape)}
+    return None
+
+
+def find_sinusoids(value: np.ndarray) -> dict[str, Any] | None:
+    """Return the arguments of the sinusoids that have these values, to rounding, or None."""
+    if value.ndim != 2 or value.shape[1] % 2 or value.shape[1] < 4 or value.dtype != np.float32:
+        return None
+    frames, rates = len(value), _position_rates(value.shape[1] // 2)
+    is_same = np.allclose(position_sinusoids(frames, rates), value, rtol=0, atol=2e-7)
+    return {"frames": frames, "rates": rates} if is_same else None
+
+
+def _position_rates(count: int) -> list[float]:
+    """Return the rates of Whisper's sinusoids, as ``layers.whisper_encoder`` rounds them."""
+    import torch
+
+    from serein.layers.whisper_encoder import MAX_TIMESCALE
+
+    step = torch.log(torch.tensor(float(MAX_TIMESCALE))) / (count - 1)
+    rates: list[float] = torch.exp(-step * torch.arange(count)).tolist()
+    return rates
+
+
+def _reduce_precision(
+    content: bytes, tensors: Mapping[str, np.ndarray], precision: ExportPrecision
+) -> bytes:
+    """Return an exported model with weights in fp16, or with matrix products in int8.
+
+    What is not a weight of the bundle, such as the tables of Fourier transforms, stays as it is.
+    """
+    import onnx
+
+    model = onnx.load_from_string(content)
+    (entry,) = (own for own in model.metadata_props if own.key == "serein")
+    document = json.loads(entry.value) | {"precision": precision}
+    sources = find_sources(model, tensors)
+    if precision == "int8":
+        model = _quantize(model, sources)
+    _store_in_half(model, {name for name, source in sources.items() if "tensor" in source})
+    del model.metadata_props[:]
+    model.metadata_props.add(key="serein", value=json.dumps(document))
+    reduced: bytes = model.SerializeToString()
+    return reduced
+
+
+def _store_in_half(model: Any, names: set[str]) -> None:
+    """Store weights in fp16 that are in fp32; a node casts each one, once, when it is loaded."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for initializer in model.graph.initializer:
+        if initializer.name not in names or initializer.data_type != TensorProto.FLOAT:
+            continue
+        value = numpy_helper.to_array(initializer)
+        if not np.abs(value).max() <= np.finfo(np.float16).max:
+            continue
+        name = initializer.name
+        initializer.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}.stored"))
+        casts.append(helper.make_node("Cast", [f"{name}.stored"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _quantize(model: Any, sources: Mapping[str, Any]) -> Any:
+    """Return a model whose products with large matrices of weights are computed in int8."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    large = {
+        own.name
+        for own in model.graph.initializer
+        if own.name in sources and len(own.dims) == 2 and np.prod(own.dims) >= MIN_QUANTIZED_VALUES
+    }
+    nodes = [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in large
+    ]
+    if not nodes:
+        raise ConfigError(
+            "not exported: the model has no matrix product that is large enough for int8 to save "
+            "time; use fp16 for a smaller file"
+        )
+    with TemporaryDirectory() as folder, _silence_exporter():
+        quantized = Path(folder) / "quantized.onnx"
+        quantize_dynamic(
+            model,
+            quantized,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            # A Gemm becomes a MatMul of this name before it is quantized.
+            nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],
+            extra_options={"MatMulConstBOnly": True},
+        )
+        return onnx.load(quantized)

@@ -21,6 +21,7 @@ from serein.audio import Samples
 from serein.errors import ConfigError
 from serein.inference.backend import (
     Backend,
+    BackendPrecision,
     BackendSetting,
     ModelDescription,
     Window,
@@ -49,7 +50,7 @@ from serein.labels.class_sets import (
     renormalize,
     resolve_class_set,
 )
-from serein.records import Precision, PrecisionSetting
+from serein.records import PrecisionSetting
 from serein.utils.attention_maps import ASR_ATTENTION, WORD_ATTENTION, attention_step_times
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ class Predictor:
         return getattr(self.backend, "asr", None)
 
     @property
-    def precision(self) -> Precision:
-        """Precision that it computes in."""
+    def precision(self) -> BackendPrecision:
+        """Precision that it computes in, or that the weights of an exported model have."""
         return self.backend.precision
 
     def limit_threads(self) -> AbstractContextManager[None]:

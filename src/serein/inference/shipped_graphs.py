@@ -7,7 +7,6 @@ the document that says where they are (``onnx_backend``). It needs torch and the
 graphs of silero-vad, for speech detection, are made of the weights of its package.
 """
 
-import itertools
 import json
 import sys
 import warnings
@@ -21,8 +20,7 @@ import numpy as np
 
 from serein import bundle as bundles
 from serein.inference.model_loading import list_models
-from serein.inference.onnx_backend import position_sinusoids
-from serein.inference.onnx_export import export_graph
+from serein.inference.onnx_export import export_graph, find_sources
 from serein.inference.vad import BLOCK_SAMPLES, CONTEXT_SAMPLES, SILERO_FOLDER, STATE_SIZE
 from serein.layers.whisper_encoder import ENCODER_PREFIX
 from serein.model_file import read_model_file, share_weights
@@ -30,8 +28,6 @@ from serein.utils.files import write_bytes, write_text
 
 SHARED_ENCODERS = {"serein-base-noncommercial": "serein-base"}
 """Shipped models whose encoder is in the file of another one."""
-MIN_VALUES = 64
-"""Smaller weights stay in the graph."""
 OPSET, IR_VERSION = 18, 9
 """Versions of ONNX of silero-vad's graphs, which onnxruntime reads since 1.15."""
 
@@ -65,62 +61,6 @@ def write_graph(path: Path) -> None:
     write_bytes(path.with_suffix(".onnx"), model.SerializeToString())
     text = json.dumps({**kept, "initializers": sources}, indent=1, sort_keys=True)
     write_text(path.with_suffix(".graph.json"), f"{text}\n")
-
-
-def find_sources(model: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Find the weights of a graph among those of its bundle, by their values.
-
-    Args:
-        model: the graph with all weights, an ``onnx.ModelProto``.
-        tensors: weights of the bundle.
-
-    Returns:
-        By the name of each weight that was found, its tensor with the order of its axes and its
-        shape, or the arguments of its sinusoids.
-    """
-    from onnx import numpy_helper
-
-    sources: dict[str, dict[str, Any]] = {}
-    for initializer in model.graph.initializer:
-        value = numpy_helper.to_array(initializer)
-        if value.size < MIN_VALUES or value.dtype not in (np.float32, np.float64):
-            continue
-        found = find_tensor(value, tensors) or find_sinusoids(value)
-        if found is not None:
-            sources[initializer.name] = found
-    return sources
-
-
-def find_tensor(value: np.ndarray, tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """Return the tensor that has these values, with the order of its axes, or None."""
-    for name, tensor in tensors.items():
-        if tensor.size != value.size or tensor.dtype.kind != "f":
-            continue
-        same = tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
-        for axes in itertools.permutations(range(tensor.ndim)):
-            if np.array_equal(same.transpose(axes).reshape(value.shape), value):
-                return {"tensor": name, "axes": list(axes), "shape": list(value.shape)}
-    return None
-
-
-def find_sinusoids(value: np.ndarray) -> dict[str, Any] | None:
-    """Return the arguments of the sinusoids that have these values, to rounding, or None."""
-    if value.ndim != 2 or value.shape[1] % 2 or value.shape[1] < 4 or value.dtype != np.float32:
-        return None
-    frames, rates = len(value), _position_rates(value.shape[1] // 2)
-    is_same = np.allclose(position_sinusoids(frames, rates), value, rtol=0, atol=2e-7)
-    return {"frames": frames, "rates": rates} if is_same else None
-
-
-def _position_rates(count: int) -> list[float]:
-    """Return the rates of Whisper's sinusoids, as ``layers.whisper_encoder`` rounds them."""
-    import torch
-
-    from serein.layers.whisper_encoder import MAX_TIMESCALE
-
-    step = torch.log(torch.tensor(float(MAX_TIMESCALE))) / (count - 1)
-    rates: list[float] = torch.exp(-step * torch.arange(count)).tolist()
-    return rates
 
 
 def write_silero_graphs(folder: Path) -> None:
