@@ -107,9 +107,10 @@ def recognize(
 ) -> None:
     """Recognize emotion in recordings. Files that cannot be read are listed and skipped.
 
-    A recording gets one answer, or none if it has no speech. --window, --hop,
-    --smooth, --no-speech, --channels each, and the formats rttm, audformat and
-    vtt give one answer for each segment of speech instead.
+    A recording gets one answer, or none if it has no speech: for one that is
+    longer than the model's window, the class of at least half of its speech,
+    or "mixed". --window, --hop, --smooth, --no-speech, --channels each, and the
+    formats rttm, audformat and vtt give an answer for each segment of speech.
     """
     from serein.cli.embeddings import check_options, embed_files
     from serein.inference import formats
@@ -193,12 +194,10 @@ def recognize(
             failures[file] = str(error)
             print_stderr(str(error))
     if answers and format == "table":
-        from serein.inference.recognition import describe_shares
-
         console().print(formats.as_table(answers))
         for answer in answers:
-            for shares in list(answer.shares.values())[:1]:
-                text = f"{Path(answer.source).name}: {describe_shares(shares)}"
+            for headline in list(answer.headlines.values())[:1]:
+                text = f"{Path(answer.source).name}: {headline}"
                 console().print(text, highlight=False, markup=False, soft_wrap=True)
     elif answers or format == "json":
         _write_or_print(formats.format_answers(format, answers, failures), output)
@@ -315,19 +314,19 @@ def export(
         typer.Option(
             "-o", "--output", "--onnx", help="ONNX file to write; it maps samples to answers."
         ),
+    ],
     precision: Annotated[
         str,
         typer.Option(
             help="fp32; fp16, of half the size; int8, smaller and faster, with some loss."
         ),
     ] = "fp32",
-    ],
     trust: TrustOption = None,
 ) -> None:
     """Write a model with its front end as ONNX, and check that both give the same answers."""
     from serein.inference.model_loading import find_model_file, open_model
-    from serein.inference.standalone_graph import build_exported_file
     from serein.inference.onnx_export import to_onnx
+    from serein.inference.standalone_graph import build_exported_file
 
     path = find_model_file(model)
     opened, exported = open_model(path, trust=trust or ()), build_exported_file(path)
