@@ -20,6 +20,7 @@ from serein.evaluation.train import train
 from serein.records import Corpus
 from serein.results import io
 from serein.synthetic import SyntheticConfig, generate
+from serein.utils.cache import list_entries
 
 ONE = ("training.epochs=1",)
 ALONE = ("protocol.validation=none",)
@@ -70,6 +71,11 @@ def test_scores_are_of_the_models_predictions(corpus: Corpus, tmp_path: Path) ->
     assert io.load_results(tmp_path).scores["model"]["emotion"].confusion == (
         results.scores["model"]["emotion"].confusion
     )
+
+
+def test_scoring_adds_no_features_to_the_cache(other: Corpus) -> None:
+    score_model(untrained_model(), other)
+    assert [one.kind for one in list_entries() if one.kind != "hashes of files"] == []
 
 
 def test_training_utterances_are_a_warning(corpus: Corpus, other: Corpus) -> None:

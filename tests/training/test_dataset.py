@@ -22,7 +22,7 @@ from serein.errors import AudioError, StorageError
 from serein.features.logmel import Config, FrontEnd
 from serein.records import Corpus, Utterance
 from serein.system import System
-from serein.training.dataset import Frames, compute_frames, extract_frames
+from serein.training.dataset import Frames, compute_frames, extract_frames, open_frames
 from serein.utils.files import cache_folder
 
 FRONT_END = FrontEnd(Config(bands=8, window=400, deltas=0))
@@ -238,6 +238,25 @@ def test_a_cache_that_cannot_be_created_is_an_error(
     monkeypatch.setenv("SEREIN_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageError, match="could not write the feature cache"):
         extract(utterances)
+
+
+def test_frames_that_are_read_once_are_not_kept(
+    utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = corpora.hash_contents(utterances)
+    with open_frames(utterances, FRONT_END, hashes) as frames:
+        once = Frames(np.array(frames.x_nf), frames.index)
+    assert entries() == []
+    with (
+        pytest.raises(RuntimeError, match="no more"),
+        open_frames(utterances, FRONT_END, hashes),
+    ):
+        raise RuntimeError("no more")
+    assert entries() == []
+    assert_equal(extract(utterances), once)
+    with forbid_reading(monkeypatch), open_frames(utterances, FRONT_END, hashes) as frames:
+        assert_equal(frames, once)
+    assert len(entries()) == 1, "what was there stays"
 
 
 # Several processes

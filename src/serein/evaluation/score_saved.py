@@ -43,7 +43,7 @@ from serein.results import io
 from serein.results.evaluation import FORCED, MODEL, LabelMapping, Prediction, Results
 from serein.results.inference import WordScores
 from serein.system import TRANSCRIPT, System, collect_notes, copy_front_end
-from serein.training.dataset import Subset, extract_frames
+from serein.training.dataset import Subset, open_frames
 from serein.training.predict import predict_subset
 from serein.utils.device import (
     Precision,
@@ -191,8 +191,9 @@ def _predict(
         own = dict(zip((window.id for window in windows), texts, strict=False))
         words = transcripts.encode_transcripts(system, windows, own)
     ids = tuple(window.id for window in windows)
-    subset = Subset(ids, extract_frames(windows, front_end, content_hashes), {}, words)
-    outputs = predict_subset(system, subset, BATCH_SIZE, _resolve_model_precision(system))
+    with open_frames(windows, front_end, content_hashes) as frames:
+        subset = Subset(ids, frames, {}, words)
+        outputs = predict_subset(system, subset, BATCH_SIZE, _resolve_model_precision(system))
     if TRANSCRIPT in outputs and system.transcript_task is not None:
         vocabulary = system.transcript_task.vocabulary
         texts = [vocabulary.decode(row) for row in outputs.pop(TRANSCRIPT).tolist()]

@@ -35,7 +35,7 @@ from serein.results import io
 from serein.results.evaluation import Results
 from serein.system import TRANSCRIPT, System, build_front_end, copy_front_end
 from serein.tasks.transcript import Config
-from serein.training.dataset import Subset, extract_frames
+from serein.training.dataset import Subset, open_frames
 from serein.training.predict import predict_subset
 from serein.utils.device import requested_precision, resolve_precision
 from serein.utils.files import cache_folder, write_bytes
@@ -254,10 +254,10 @@ def transcribe_utterances(
             f"{system.recipe.name} does not recognize words; name a model that was trained to "
             "transcribe, such as one of feng2020-asr"
         )
-    frames = extract_frames(utterances, copy_front_end(system), content_hashes)
-    subset = Subset(tuple(utterance.id for utterance in utterances), frames, {})
     precision = resolve_precision(requested_precision(system.recipe), system.device)
-    id_nl = predict_subset(system, subset, BATCH_SIZE, precision)[TRANSCRIPT]
+    with open_frames(utterances, copy_front_end(system), content_hashes) as frames:
+        subset = Subset(tuple(utterance.id for utterance in utterances), frames, {})
+        id_nl = predict_subset(system, subset, BATCH_SIZE, precision)[TRANSCRIPT]
     return [system.transcript_task.vocabulary.decode(row) for row in id_nl.tolist()]
 
 

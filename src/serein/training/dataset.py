@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -146,6 +147,36 @@ def is_cached(
     return _is_complete(entry, len(utterances))
 
 
+@contextmanager
+def open_frames(
+    utterances: Sequence[Utterance], front_end: FrontEnd, content_hashes: Mapping[str, str]
+) -> Iterator[Frames]:
+    """Yield the frames of utterances that are read once; nothing is added to the cache.
+
+    They come from the cache if they are there, else from a temporary folder in it, which is removed
+    at the end. Arguments and errors are those of `extract_frames`.
+    """
+    if is_cached(utterances, front_end, content_hashes):
+        yield extract_frames(utterances, front_end, content_hashes)
+        return
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        folder = mkdtemp(dir=cache_folder(), prefix=".frames-")
+    except OSError as error:
+        raise _cache_error(cache_folder(), error) from error
+    try:
+        yield extract_frames(utterances, front_end, content_hashes, Path(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cache_error(folder: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"could not write the feature cache {folder}: {error.strerror or error}; "
+        "free some space or set SEREIN_CACHE to a folder with room"
+    )
+
+
 def _create_entry(
     entry: Path,
     utterances: Sequence[Utterance],
@@ -162,10 +193,7 @@ def _create_entry(
                 frames = _iter_frames(utterances, front_end, augmentation, on_utterance)
                 _write_entry(entry, frames, front_end.width)
     except OSError as error:
-        raise StorageError(
-            f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
-            "free some space or set SEREIN_CACHE to a folder with room"
-        ) from error
+        raise _cache_error(entry.parent, error) from error
 
 
 def _is_complete(entry: Path, utterances: int) -> bool:
