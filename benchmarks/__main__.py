@@ -13,7 +13,7 @@ from serein.inference.model_loading import DEFAULT_MODEL
 NAMES = (
     *("logmel", "audio", "li2019", "zhang2019", "fu2020", "feng2020", "long_audio", "evaluation"),
     *("evaluate_command", "commands", "folder", "alternatives", "service", "live_streams"),
-    *("augment", "data_loading", "large_corpus", "iemocap"),
+    *("augment", "data_loading", "large_corpus", "iemocap", "whisper_encoder"),
 )
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
