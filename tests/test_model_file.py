@@ -85,7 +85,7 @@ def test_a_pushed_model_is_whole(
 ) -> None:
     pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
     monkeypatch.setattr(
-        "serein.inference.onnx_export.to_onnx", lambda _, path: path.write_bytes(b"onnx")
+        "serein.inference.onnx_export.to_onnx", lambda _, path, **options: path.write_bytes(b"onnx")
     )
     before, folder = share(pair), tmp_path / "push"
     loaded = bundle.load(pair[1])

@@ -74,7 +74,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(monkeypatch: pytest.MonkeyPatch) -> None:
     """An export that takes no time and writes no model."""
     monkeypatch.setattr(
-        "serein.inference.onnx_export.to_onnx", lambda _, path: path.write_bytes(b"onnx")
+        "serein.inference.onnx_export.to_onnx", lambda _, path, **options: path.write_bytes(b"onnx")
     )
 
 
@@ -255,7 +255,7 @@ def test_folder_with_a_model(
 def test_model_that_cannot_be_exported(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ConfigError("li2019 cannot be exported: it is an example")
 
     monkeypatch.setattr("serein.inference.onnx_export.to_onnx", refuse)
@@ -332,7 +332,7 @@ def test_licence_identifiers(text: str, identifier: str) -> None:
 
 @pytest.mark.slow
 def test_shipped_model_through_the_environment(tmp_path: Path) -> None:
-    """The commands as typed: HF_ENDPOINT, HF_HOME and HF_TOKEN, and the real export."""
+    """The commands as typed: HF_ENDPOINT, HF_HOME and HF_TOKEN, and a whole exported file."""
     with serve_hub() as server:
         environment = {
             "HF_ENDPOINT": server.address,
