@@ -56,7 +56,7 @@ def take_screenshots(chromium: Any, url: str, recording: Path, folder: Path) -> 
         _move_playhead(page, 7)
         page.keyboard.press("+")
         _screenshot(page, folder / "compare.png")
-    with open_page(chromium, url, size=(820, 560)) as page:
+    with open_page(chromium, url, size=(820, 600)) as page:
         page.click("#live")
         wait_until(page, "document.getElementById('clock').innerText >= '0:14'")
         page.screenshot(path=folder / "live.png")

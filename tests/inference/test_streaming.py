@@ -181,6 +181,21 @@ def test_provisional_answers_appear_early_and_change_no_segment(
     assert min(delays.values()) <= 1.0  # a final answer needs a window of 4 s
 
 
+def test_first_provisional_answer_comes_early_wherever_speech_begins(
+    recognizer: Recognizer, wave: Wave
+) -> None:
+    alone = recognizer.timeline((wave[: 6 * RATE], RATE)).segments or []
+    for silence_ms in range(1000, 1600, 90):
+        silence_s = np.zeros(silence_ms * RATE // 1000, np.float32)
+        stream = Stream(recognizer, RATE, StreamConfig(), provisional=True)
+        speech_start = silence_ms / 1000 + alone[0].start
+        for at in range(0, len(silence_s) + len(wave), 4000):
+            stream.feed(np.concatenate([silence_s, wave])[at : at + 4000])
+            if stream.provisional is not None:
+                break
+        assert (at + 4000) / RATE - speech_start < 0.7  # of audio
+
+
 def test_kinds_of_pcm_give_the_same_segments(recognizer: Recognizer, wave: Wave) -> None:
     pcm = (wave[: 10 * RATE] * 32767).astype("<i2")
     wanted = recognizer.timeline((pcm, RATE), **QUICK).segments or []

@@ -117,7 +117,8 @@ class Stream:
         self._buffer = SampleBuffer(self._first_second * self._rate)
         self._detector: SpeechDetector = NoVAD(self._rate)
         if config.speech:
-            self._detector = SileroVAD(self._windowing.length * 1000 // self._rate, chunks)
+            window_ms = self._windowing.length * 1000 // self._rate
+            self._detector = SileroVAD(window_ms, chunks, eager=provisional)
         has_labels = any(predictor.classes.values())
         self._merger = SegmentMerger(self._find_label, merge=config.merge and has_labels)
         self._cutter: WindowCutter | None = None

@@ -276,7 +276,9 @@ class SileroVAD:
     scores many blocks at a time.
     """
 
-    def __init__(self, window_ms: int, chunks: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, window_ms: int, chunks: tuple[int, int] | None = None, *, eager: bool = False
+    ) -> None:
         """Start at the beginning of the recording or of a shard.
 
         Args:
@@ -284,11 +286,12 @@ class SileroVAD:
             chunks: first chunk of a shard and the one after its last; only segments that start in
                 the shard are returned. Detection starts one chunk earlier: within its 32 s, speech
                 and pauses determine whether a segment is growing at the start of the shard.
+            eager: whether to score all blocks at once, so that a growing segment is known early.
         """
         first, last = chunks or (0, 2**31)
         self._vad = ChunkedVAD(max(0, first - 1))
         self._shard = range(first * CHUNK_BLOCKS, last * CHUNK_BLOCKS)
-        self._window_ms = window_ms
+        self._window_ms, self._eager = window_ms, eager
         self._block = self._vad.position
         self._pending: list[Samples] = []
         self._received = self._block * BLOCK_SAMPLES
@@ -312,7 +315,8 @@ class SileroVAD:
         """Process samples at 16 kHz; see ``SpeechDetector``."""
         self._pending.append(wave_s)
         self._received += len(wave_s)
-        if not last and self._received // BLOCK_SAMPLES < self._next_update_block(window_end):
+        is_early = self._received // BLOCK_SAMPLES < self._next_update_block(window_end)
+        if is_early and not (last or self._eager):
             return self._current_segments(closed=False)
         segments = []
         for probability in self._vad(np.concatenate(self._pending), last=last).tolist():
