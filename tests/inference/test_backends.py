@@ -266,8 +266,14 @@ def test_commands_without_torch(tmp_path: Path, speech: Wave) -> None:
     done = run_without_torch(
         "recognize", str(file), "-m", "li2019-emodb", "--format", "json", "--verbose"
     )
-    assert done.stderr == "serein: li2019-emodb is computed by onnx\n"
-    (answer,) = json.loads(done.stdout)["recognized"]
+    assert done.stderr == "serein: li2019-emodb is computed by onnx, fp32\n"
+    document = json.loads(done.stdout)
+    (answer,) = document["recognized"]
+    assert document["computed"] == {
+        "model": "li2019-emodb",
+        "backend": "onnx",
+        "precision": "fp32",
+    }
     assert set(answer["tasks"]) == {"emotion", "gender"}
     failed = run_without_torch("evaluate", "li2019", "--corpus", "emodb")
     assert (failed.returncode, failed.stdout) == (2, "")
@@ -290,7 +296,7 @@ def test_verbose_and_backend_options(run: Run, tmp_path: Path, speech: Wave) -> 
         status, _, errors = run(
             "recognize", file, "-m", "li2019-emodb", "--backend", backend, "--verbose"
         )
-        assert (status, errors) == (0, f"serein: li2019-emodb is computed by {backend}\n")
+        assert (status, errors) == (0, f"serein: li2019-emodb is computed by {backend}, fp32\n")
 
 
 def test_shipped_graphs_fit_their_models() -> None:

@@ -155,7 +155,9 @@ def recognize(
     for warning in recognizer.warnings:
         print_stderr(warning)
     if verbose:
-        print_stderr(f"{recognizer.name} is computed by {recognizer.backend.name}")
+        print_stderr(
+            f"{recognizer.name} is computed by {recognizer.backend.name}, {recognizer.precision}"
+        )
     if words is not None and (is_folder or by_segments or len(files) != 1):
         raise ConfigError(
             "--words are those of one recording with one answer; give one file, without options "
@@ -200,7 +202,8 @@ def recognize(
                 text = f"{Path(answer.source).name}: {headline}"
                 console().print(text, highlight=False, markup=False, soft_wrap=True)
     elif answers or format == "json":
-        _write_or_print(formats.format_answers(format, answers, failures), output)
+        computed = recognizer.describe_computation()
+        _write_or_print(formats.format_answers(format, answers, failures, computed), output)
     elif output is not None:
         print_stderr(f"{output} was not written: no recording could be recognized")
     if failures:

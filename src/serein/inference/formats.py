@@ -68,16 +68,22 @@ def check_format(name: str, classes: Mapping[str, Sequence[str]], sources: int =
         )
 
 
-def format_answers(name: str, answers: Sequence[Recognition], failures: Mapping[str, str]) -> str:
+def format_answers(
+    name: str,
+    answers: Sequence[Recognition],
+    failures: Mapping[str, str],
+    computed: Mapping[str, str] | None = None,
+) -> str:
     """Format answers as text that ends with a new line.
 
     Args:
         name: any format but "table".
         answers: the answer for each recording.
         failures: reason for each recording that could not be read; only JSON holds them.
+        computed: as for ``as_json``.
     """
     if name == "json":
-        return f"{as_json(answers, failures)}\n"
+        return f"{as_json(answers, failures, computed)}\n"
     formatters: dict[str, Callable[..., str]] = {
         "csv": as_csv,
         "rttm": as_rttm,
@@ -88,11 +94,22 @@ def format_answers(name: str, answers: Sequence[Recognition], failures: Mapping[
     return formatters[name](answers)
 
 
-def as_json(answers: Sequence[Recognition], failures: Mapping[str, str]) -> str:
-    """Format answers and failures with their reasons as one JSON document."""
+def as_json(
+    answers: Sequence[Recognition],
+    failures: Mapping[str, str],
+    computed: Mapping[str, str] | None = None,
+) -> str:
+    """Format answers and failures with their reasons as one JSON document.
+
+    Args:
+        answers: the answer for each recording.
+        failures: reason for each recording that could not be read.
+        computed: how they were computed (``Predictor.describe_computation``); None leaves it out.
+    """
     failed = [{"source": source, "reason": reason} for source, reason in failures.items()]
     recognized = [answer.to_dict() for answer in answers]
-    return json.dumps({"recognized": recognized, "failed": failed}, indent=1)
+    how = {} if computed is None else {"computed": dict(computed)}
+    return json.dumps({**how, "recognized": recognized, "failed": failed}, indent=1)
 
 
 def as_csv(answers: Sequence[Recognition]) -> str:

@@ -184,6 +184,10 @@ class Predictor:
         """Precision that it computes in, or that the weights of an exported model have."""
         return self.backend.precision
 
+    def describe_computation(self) -> dict[str, str]:
+        """Return the name of the model, of its backend ("torch" or "onnx"), and the precision."""
+        return {"model": self.name, "backend": self.backend.name, "precision": self.precision}
+
     def limit_threads(self) -> AbstractContextManager[None]:
         """Limit the computation to ``threads`` processor threads within the context."""
         return self.backend.limit_threads(self.threads)

@@ -299,6 +299,7 @@ def _describe_model(recognizer: Recognizer, engine: Engine) -> Model:
         max_bytes=engine.config.max_bytes,
         max_stream_seconds=engine.config.stream_seconds if engine.config.streams else 0.0,
         backend=recognizer.backend.name,
+        precision=recognizer.precision,
         card=as_card(recognizer.description),
     )
 

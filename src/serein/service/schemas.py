@@ -46,6 +46,9 @@ class Model(BaseModel):
     max_bytes: int = Field(description="largest body of a request")
     max_stream_seconds: float = Field(description="longest audio of a stream; 0: no streams")
     backend: Literal["torch", "onnx"] = Field(description="what computes the model")
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = Field(
+        description="precision that it is computed in, or that its exported weights have"
+    )
     card: str = Field(description="data, licence, scores, limits and use, in Markdown")
 
 

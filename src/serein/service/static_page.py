@@ -223,6 +223,7 @@ def _describe_model(recognizer: Recognizer) -> dict[str, Any]:
         "max_bytes": MAX_BYTES,
         "max_stream_seconds": MAX_STREAM_SECONDS,
         "backend": "onnx",
+        "precision": backend.precision,
         "card": as_card(description),
         "hop": description.hop,
         "maps": backend.strides,
