@@ -1,9 +1,11 @@
 """Tracking of evaluations and trainings, with a client that records and with MLflow's own store."""
 
+import json
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -282,16 +284,54 @@ def test_mlflow_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_trackio_keeps_a_run_in_its_local_store(
+def test_trackio_keeps_runs_in_its_local_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "store"))
     trackio = pytest.importorskip("trackio", reason="needs Trackio: pip install 'serein[trackio]'")
+    for name in ("emodb%2Bmine-seed0", "emodb%2Bmine-seed1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(name)
+        tracker = Tracker("trackio", pytest.fail)
+        tracker.start(name, {"model": {"name": "li2019"}}, {"seed": 3})
+        tracker.log_epoch("03", EPOCH)
+        tracker.log_epoch("08", EPOCH)
+        tracker.finish({"last": {"emotion": {"ua": 0.25}}}, [tmp_path / name / "results.json"])
+    runs = {run.name: run for run in trackio.Api().runs("serein")}
+    assert list(runs) == ["emodb%2Bmine-seed0", "emodb%2Bmine-seed1"]
+    assert all(run.config["model.name"] == "li2019" for run in runs.values())
+    with closing(sqlite3.connect(tmp_path / "store" / "serein.db")) as store:
+        rows = store.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id").fetchall()
+        artifacts = store.execute("SELECT name FROM artifacts ORDER BY name").fetchall()
+    assert [(name, step) for name, step, _ in rows] == [
+        (name, step) for name in runs for step in (2, 2, 0)
+    ]
+    assert json.loads(rows[1][2])["fold 08/validation/emotion/wa"] == 0.5
+    assert json.loads(rows[-1][2]) == {"final/last/emotion/ua": 0.25}
+    assert artifacts == [("emodb_2Bmine-seed0",), ("emodb_2Bmine-seed1",)]
+    stored = [file.read_bytes() for file in (tmp_path / "store").rglob("*") if file.is_file()]
+    assert {b"emodb%2Bmine-seed0", b"emodb%2Bmine-seed1"} <= {*stored}, "no file replaced another"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_keeps_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MODE", "offline"), ("DIR", str(tmp_path)), ("SILENT", "true")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb = pytest.importorskip("wandb", reason="needs wandb: pip install 'serein[wandb]'")
     (tmp_path / "results.json").write_text("{}")
-    tracker = Tracker("trackio", pytest.fail)
-    tracker.start("run", {"model": {"name": "li2019"}}, {"seed": 3})
-    tracker.log_epoch("03", EPOCH)
-    tracker.finish({"last": {"emotion": {"ua": 0.25}}}, [tmp_path / "results.json"])
-    (run,) = trackio.Api().runs("serein")
-    assert run.name == "run"
-    assert list((tmp_path / "store").rglob("results.json"))
+    for _ in range(2):
+        tracker = Tracker("wandb", pytest.fail)
+        tracker.start("run", {"model": {"name": "li2019"}}, {"seed": 3})
+        tracker.log_epoch("03", EPOCH)
+        tracker.log_epoch("08", EPOCH)
+        tracker.finish({"last": {"emotion": {"ua": 0.25}}}, [tmp_path / "results.json"])
+    wandb.teardown()  # as at the end of a process: what is buffered is written
+    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    for folder in folders:
+        (log,) = folder.glob("*.wandb")
+        content = log.read_bytes()
+        for name in ("fold 03/loss", "fold 08/loss", "final/last/emotion/ua", "model.name"):
+            assert name.encode() in content
+        assert (folder / "files" / "results.json").read_text() == "{}"

@@ -116,9 +116,14 @@ class TrackioClient:
         self.run.log(dict(values), step=step)
 
     def save(self, files: Sequence[Path]) -> None:
-        """Copy files to the project."""
+        """Send files as an artifact of the run; files of a project would replace each other."""
+        if not files:
+            return
+        name = re.sub(r"[^\w.-]", "_", self.run.name, flags=re.ASCII)
+        artifact = self.trackio.Artifact(name=name, type=PROJECT)
         for file in files:
-            self.trackio.save(str(file), project=PROJECT)
+            artifact.add_file(str(file))
+        self.run.log_artifact(artifact)
 
     def finish(self) -> None:
         """End the run."""

@@ -11,6 +11,9 @@ from serein.report.table import Table, make_row, number_columns, text_columns
 from serein.results.studies import SuspectList
 from serein.utils.files import write_text
 
+SMALLEST_SHARE = 0.001
+"""Probabilities nearer to 0 or 1 are printed as below or above it."""
+
 
 def write_suspects(
     found: SuspectList,
@@ -38,6 +41,10 @@ def write_suspects(
         rows.append(
             {
                 "suspect": suspect,
+                "shares": [
+                    format_share(suspect.label_probability),
+                    format_share(suspect.suggestion_probability),
+                ],
                 "audio": base64.b64encode(clip).decode() if isinstance(clip, bytes) else "",
                 "fault": "" if isinstance(clip, bytes) else clip,
                 "votes": ", ".join(
@@ -57,6 +64,19 @@ def write_suspects(
     table = path.with_suffix(".csv")
     write_text(table, format_csv(found))
     return path, table
+
+
+def format_share(share: float) -> str:
+    """Format a probability in percent; those of a confident model are not rounded to 0 or 100.
+
+    >>> format_share(0.00002), format_share(0.4267), format_share(0.99999)
+    ('below 0.1 %', '42.7 %', 'above 99.9 %')
+    """
+    if share < SMALLEST_SHARE:
+        return f"below {100 * SMALLEST_SHARE:.1f} %"
+    if share > 1 - SMALLEST_SHARE:
+        return f"above {100 * (1 - SMALLEST_SHARE):.1f} %"
+    return f"{100 * share:.1f} %"
 
 
 def build_confident_table(found: SuspectList) -> Table:
