@@ -71,7 +71,8 @@ class EmotionFrame(DataFrame):  # type: ignore[misc, unused-ignore]
     Attributes:
         turn: number of the turn, counted from 1.
         seconds: duration of the turn's audio that was recognised.
-        emotion: the class; None where the model is unsure, or without speech.
+        emotion: the class; None where the model is unsure, or without speech; "mixed" if no class
+            leads in a turn that is longer than the model's window.
         confidence: calibrated probability of the most likely class; None without speech.
         probabilities: calibrated probability of each class; empty without speech.
         arousal: from -1, calm, to 1, excited; None without speech, or if the model gives none.
