@@ -10,14 +10,19 @@ The step of the speech recogniser alone has 20 utterances of LibriSpeech's mean 
 
 The beam search runs 30 steps with 4 beams on the encoder states of 16 utterances; no beam may end
 before. SpeechBrain's searcher has an LSTM of the same size and its own location-aware attention. If
-SpeechBrain cannot be imported, the row gives the reason: it needs torchaudio, which has no build
-for the newest CPU builds of torch.
+SpeechBrain cannot be imported, the row gives the reason. It imports torchaudio, which has no build
+for the newest CPU builds of torch, and which the search does not use: without torchaudio, an empty
+module takes its place. `pip install --no-deps speechbrain hyperpyyaml ruamel.yaml sentencepiece
+joblib` is enough.
 
 Ours and the peers keep freed memory, as in training.
 """
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,7 +37,7 @@ from serein.layers.asr import ASRConfig, Seq2SeqASR
 from serein.layers.outputs import END_ID, START_ID
 from serein.models.feng2020 import Config, Model
 from serein.system import System, predict_batch
-from serein.utils import device
+from serein.utils import distributed
 from serein.utils.device import Precision, autocast_context, flush_denormals, has_bf16, to_bf16
 
 BATCH, FRAMES, BANDS, WORDS, CLASSES = 20, 510, 40, 20, 4
@@ -45,7 +50,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
-    device.keep_freed_memory()
+    distributed.keep_freed_memory()
     precision: Precision = "bf16" if has_bf16("cpu") else "fp32"
     return [
         _compare_joint_step(1_000, precision),
@@ -264,6 +269,10 @@ def _build_search(precision: Precision, h_bth: Tensor) -> Callable[[], object]:
 
 
 def _build_speechbrain(h_bth: Tensor) -> Callable[[], object]:
+    if "torchaudio" not in sys.modules and find_spec("torchaudio") is None:
+        torchaudio: Any = ModuleType("torchaudio")
+        torchaudio.__version__, torchaudio.list_audio_backends = "2.1", lambda: ["soundfile"]
+        sys.modules["torchaudio"] = torchaudio
     rnn: Any = import_module("speechbrain.nnet.RNN")
     linear: Any = import_module("speechbrain.nnet.linear")
     seq2seq: Any = import_module("speechbrain.decoders.seq2seq")

@@ -23,7 +23,7 @@ from benchmarks.step_process import (
 from benchmarks.timing import Row, time_alternately
 from serein import recipes
 from serein.system import System
-from serein.utils import device
+from serein.utils import device, distributed
 
 BATCH = 40
 FRAMES = 301
@@ -60,7 +60,7 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(1)
-    device.keep_freed_memory()
+    distributed.keep_freed_memory()
     return [
         row
         for recipe in RECIPES

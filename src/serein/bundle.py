@@ -45,7 +45,7 @@ from serein.model_file import (
 )
 from serein.records import Recipe
 from serein.system import System
-from serein.utils.device import init_empty_weights, resolve_device
+from serein.utils.device import init_empty_weights, resolve_device, restore_torch_state
 from serein.utils.files import write_bytes
 
 __all__ = [
@@ -224,7 +224,8 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     """
     main, asr = _read_parts(path)
     try:
-        bundle = _build_bundle(main, trust, None if asr is None else _build_bundle(asr, trust))
+        with restore_torch_state():  # building a network draws weights, which are then replaced
+            bundle = _build_bundle(main, trust, None if asr is None else _build_bundle(asr, trust))
         parts = [part for part in (bundle, bundle.asr) if part is not None]
         changed = sorted({name for part in parts for name in _list_changed_modules(part)})
     except (BundleError, EncoderError) as error:

@@ -54,6 +54,9 @@ COMMANDS = (
     train.quickstart,
 )
 
+TRAINING_COMMANDS = {"evaluate", "plan", "quickstart", "reproduce", "search", "sweep", "train"}
+"""Commands that train networks in their own process."""
+
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
@@ -65,12 +68,16 @@ def _print_version(is_wanted: bool) -> None:
 
 @app.callback()
 def main_options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Speech emotion recognition, end to end and multitask."""
+    from serein.utils.distributed import tune_process
+
+    tune_process(trains=context.invoked_subcommand in TRAINING_COMMANDS)
 
 
 for command in COMMANDS:

@@ -15,6 +15,7 @@ from serein.results.evaluation import AttentionTrace, ConfidentError, Prediction
 from serein.system import attention_step_times, predict_batch
 from serein.training.checkpoint import TrainingRun
 from serein.training.dataset import Frames
+from serein.utils.device import restore_torch_state
 
 MAX_ERRORS = 12
 """Number of errors that a report shows."""
@@ -90,7 +91,8 @@ def trace_attention(
     """Compute the attention over one utterance, averaged over heads; empty without kept weights."""
     if not training_run.weights:
         return {}
-    system = plan.build_system(fold)
+    with restore_torch_state():  # the weights that are drawn here are replaced
+        system = plan.build_system(fold)
     system.load_state_dict(training_run.weights)
     (batch,) = plan.build_subset((id_,), frames, system).iter_batches(1)
     _, output = predict_batch(system, batch.inputs, plan.precision)

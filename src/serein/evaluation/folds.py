@@ -24,11 +24,13 @@ from serein.training.estimator import fit_estimator
 from serein.training.finetune import load_initial_weights
 from serein.training.loop import fit
 from serein.utils import distributed
+from serein.utils.device import restore_torch_state
 
 EpochCallback = Callable[[str, Epoch], None]
 """Called with the fold's name and the epoch after every epoch of every fold."""
 
 
+@restore_torch_state()
 def run_fold(plan: Plan, fold: Fold, on_epoch: EpochCallback) -> TrainingRun:
     """Train on one fold and score its evaluation subsets after every epoch."""
     frames = plan.load_frames()
@@ -117,7 +119,7 @@ _WORKER: dict[str, Any] = {}
 
 
 def _init_worker(epochs: "Queue[Any]", stop: Any) -> None:
-    distributed.init_worker()
+    distributed.init_worker(trains=True)
     _WORKER.update(epochs=epochs, stop=stop)
 
 

@@ -27,7 +27,7 @@ from serein.records import Fold
 from serein.results.evaluation import Epoch
 from serein.training.checkpoint import TrainingRun
 from serein.training.dataset import is_cached
-from serein.utils.distributed import count_task_slots, wait_for_tasks
+from serein.utils.distributed import count_task_slots, tune_process, wait_for_tasks
 from serein.utils.files import write_bytes
 
 MAX_ATTEMPTS = 3
@@ -271,6 +271,7 @@ def train_fold(content: bytes, fold: Fold, checkpoint: bytes | None) -> Iterator
         fold: of the plan.
         checkpoint: of an earlier attempt.
     """
+    tune_process(trains=True)
     plan: Plan
     plan, expected = pickle.loads(content)
     with TemporaryDirectory(prefix="serein-") as folder:

@@ -27,7 +27,7 @@ from serein.training.dataset import Frames, Subset, compute_frames, is_cached
 from serein.training.loop import fit
 from serein.training.predict import predict_subset
 from serein.training.sampling import augment_subset
-from serein.utils.device import restore_num_threads
+from serein.utils.device import restore_torch_state
 
 MAX_RECORDINGS = 48
 """Recordings whose frames are computed."""
@@ -112,7 +112,7 @@ def _has_features(plan: Plan) -> bool:
     return bool(contents) and is_cached(utterances, plan.build_front_end(), contents)
 
 
-@restore_num_threads()
+@restore_torch_state()
 def measure_steps(plan: Plan, fold: Fold, duration_of: Mapping[str, float]) -> StepTimes:
     """Measure training steps and evaluated batches of a fold.
 

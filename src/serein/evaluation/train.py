@@ -53,7 +53,12 @@ from serein.training.finetune import load_initial_weights
 from serein.training.loop import fit
 from serein.training.sampling import augment_subset
 from serein.utils import distributed
-from serein.utils.device import precision_warnings, resolve_device, resolve_precision
+from serein.utils.device import (
+    precision_warnings,
+    resolve_device,
+    resolve_precision,
+    restore_torch_state,
+)
 
 OpenProgress = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Opens a progress display for a number of epochs; the display is called after every epoch."""
@@ -226,6 +231,7 @@ def _load_training_data(
     return _TrainingData(filtered, audio_hashes, fingerprint)
 
 
+@restore_torch_state()
 def _train_system(
     recipe: Recipe,
     training: TrainingConfig,

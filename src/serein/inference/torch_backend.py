@@ -32,7 +32,6 @@ from serein.tasks.transcript import Task as TranscriptTask
 from serein.utils.device import (
     Precision,
     PrecisionSetting,
-    limit_onednn_cache,
     precision_warnings,
     requested_precision,
     resolve_precision,
@@ -100,7 +99,6 @@ class TorchBackend:
             bundle: the model.
             precision: to compute in; None is that of the recipe.
         """
-        limit_onednn_cache()
         self.bundle, self.system = bundle, bundle.system
         self.precision: Precision
         self.precision, self.warnings = _choose_precision(self.system, precision)

@@ -24,10 +24,10 @@ from serein.training.checkpoint import (
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.sampling import AugmentedSubset
-from serein.utils.device import restore_num_threads
+from serein.utils.device import restore_torch_state
 
 
-@restore_num_threads()
+@restore_torch_state()
 def fit_estimator(
     system: System,
     train: Subset,

@@ -28,10 +28,9 @@ from serein.training.distributed import gather_output, handle_lost_processes, la
 from serein.training.sampling import shard_batches
 from serein.utils.device import (
     flush_denormals,
-    keep_freed_memory,
     resolve_device,
     resolve_precision,
-    restore_num_threads,
+    restore_torch_state,
 )
 
 DEFAULT_EPSILON = {"adam": 1e-8, "rmsprop": 1e-7}
@@ -39,7 +38,7 @@ DEFAULT_EPSILON = {"adam": 1e-8, "rmsprop": 1e-7}
 
 
 @handle_lost_processes()
-@restore_num_threads()
+@restore_torch_state()
 def fit(
     system: System,
     train: Subset,
@@ -82,7 +81,6 @@ def fit(
             lost.
     """
     torch.set_num_threads(config.threads)
-    keep_freed_memory()
     precision = resolve_precision(config.precision, resolve_device(device))
     fabric = launch_fabric(device, precision)
     rank, world = fabric.global_rank, fabric.world_size

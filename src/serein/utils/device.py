@@ -1,16 +1,13 @@
-"""Device, precision and memory of a network's computation.
+"""Device and precision of a network's computation, and the state of torch.
 
 Precision is fp32, or bf16 where the device supports it. bf16 has fp32's range and a third of its
 digits. Weights, gradients and optimizer state stay in fp32; torch's autocast computes matrix
 products, which are nearly all of the work, in bf16 and accumulates them in fp32.
 """
 
-import ctypes
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -44,13 +41,19 @@ def resolve_device(name: str) -> str:
 
 
 @contextmanager
-def restore_num_threads() -> Iterator[None]:
-    """Restore torch's number of CPU threads at the end of the context."""
+def restore_torch_state() -> Iterator[None]:
+    """Restore torch's number of CPU threads and random state at the end of the context.
+
+    Both hold for the whole process, and so for the program of a user that calls this package.
+    """
     threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    is_initialized: Callable[[], bool] = torch.cuda.is_initialized
+    devices = range(torch.cuda.device_count()) if is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -143,57 +146,3 @@ def to_bf16(network: Network) -> Network:
         if isinstance(module, nn.Linear | nn.RNNBase):
             module.to(torch.bfloat16)
     return copy
-
-
-MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Environment variables with which a user sets malloc's thresholds."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of ``mallopt``, from glibc's ``malloc.h``."""
-MAX_KEPT_BYTES = 2**30
-"""Value of both thresholds: size of one block, and unused memory at the end of the heap."""
-OLD_GLIBC_MAX_BYTES = 2**25
-"""The largest mmap threshold that glibc before 2.35 accepts."""
-
-ONEDNN_CACHE_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-"""Environment variable: how many compiled kernels oneDNN keeps, one for each input shape."""
-ONEDNN_CACHE_CAPACITY = "64"
-
-
-def limit_onednn_cache() -> None:
-    """Make oneDNN keep at most 64 kernels; its default of 1,024 takes up to 100 MiB.
-
-    Windows of long recordings have many shapes that do not occur again. The setting holds for the
-    whole process and must be made before the first computation. A value that the user has set in
-    the environment is kept.
-    """
-    os.environ.setdefault(ONEDNN_CACHE_VARIABLE, ONEDNN_CACHE_CAPACITY)
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Make malloc keep freed memory in this process, up to 1 GiB, from now on.
-
-    By default, glibc returns large blocks to the system as soon as they are free, and the next
-    training step has to fault them in again, page by page. Keeping them makes training faster and
-    its resident memory larger.
-
-    Returns:
-        Whether the setting was made: not if the user has set one of ``MALLOC_VARIABLES``, nor if
-        libc is not glibc.
-    """
-    if any(name in os.environ for name in MALLOC_VARIABLES) or not _is_glibc():
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    # The trim threshold alone would be worse than nothing: setting any threshold turns off the
-    # automatic growth of both.
-    is_mmap_set = mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES) or mallopt(
-        M_MMAP_THRESHOLD, OLD_GLIBC_MAX_BYTES
-    )
-    return bool(is_mmap_set and mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES))
-
-
-def _is_glibc() -> bool:
-    try:
-        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, OSError, ValueError):  # no such function, or no such name
-        return False

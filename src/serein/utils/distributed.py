@@ -1,13 +1,18 @@
-"""Worker processes, the environment of distributed training, and connections to a Ray cluster."""
+"""Processes: settings of a whole process, workers, distributed training, and a Ray cluster.
 
-import logging
-import multiprocessing
+Some settings hold for a whole process: how much memory malloc keeps, and how many kernels oneDNN.
+They are made by ``tune_process`` for commands and for worker processes, and for no others: a call
+from Python leaves the user's process as it was.
+"""
+
+import ctypes
 import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from threading import Thread
 from typing import Any
 
@@ -17,15 +22,83 @@ CONNECT_TIMEOUT = 10.0
 """Seconds within which the head of a Ray cluster must accept a connection."""
 POLL_INTERVAL = 0.5
 """Seconds until an interrupt (Ctrl-C) takes effect while waiting for Ray."""
+MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+"""Environment variables with which a user sets malloc's thresholds."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of ``mallopt``, from glibc's ``malloc.h``."""
+MAX_KEPT_BYTES = 2**30
+"""Value of both thresholds: size of one block, and unused memory at the end of the heap."""
+OLD_GLIBC_MAX_BYTES = 2**25
+"""The largest mmap threshold that glibc before 2.35 accepts."""
+ONEDNN_CACHE_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+"""Environment variable: how many compiled kernels oneDNN keeps, one for each input shape."""
+ONEDNN_CACHE_CAPACITY = "64"
 
 
-def init_worker() -> None:
-    """Make a worker process ignore Ctrl-C, which its parent handles, and end with its parent."""
+def tune_process(*, trains: bool = False) -> None:
+    """Make the settings of a process that serein has for itself: of a command, or of a worker.
+
+    Args:
+        trains: whether networks are trained in it.
+    """
+    limit_onednn_cache()
+    if trains:
+        keep_freed_memory()
+
+
+def limit_onednn_cache() -> None:
+    """Make oneDNN keep at most 64 kernels; its default of 1,024 takes up to 100 MiB.
+
+    Windows of long recordings have many shapes that do not occur again. The setting must be made
+    before the first computation. A value that the user has set in the environment is kept.
+    """
+    os.environ.setdefault(ONEDNN_CACHE_VARIABLE, ONEDNN_CACHE_CAPACITY)
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Make malloc keep freed memory in this process, up to 1 GiB, from now on.
+
+    By default, glibc returns large blocks to the system as soon as they are free, and the next
+    training step has to fault them in again, page by page. Keeping them makes training faster and
+    its resident memory larger.
+
+    Returns:
+        Whether the setting was made: not if the user has set one of ``MALLOC_VARIABLES``, nor if
+        libc is not glibc.
+    """
+    if any(name in os.environ for name in MALLOC_VARIABLES) or not _is_glibc():
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # The trim threshold alone would be worse than nothing: setting any threshold turns off the
+    # automatic growth of both.
+    is_mmap_set = mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES) or mallopt(
+        M_MMAP_THRESHOLD, OLD_GLIBC_MAX_BYTES
+    )
+    return bool(is_mmap_set and mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES))
+
+
+def _is_glibc() -> bool:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, OSError, ValueError):  # no such function, or no such name
+        return False
+
+
+def init_worker(*, trains: bool = False) -> None:
+    """Make a worker process ignore Ctrl-C, which its parent handles, and end with its parent.
+
+    Args:
+        trains: whether networks are trained in it.
+    """
+    tune_process(trains=trains)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
+    import multiprocessing  # here, as every command imports this module
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -71,7 +144,6 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
     Raises:
         ConfigError: Ray is not installed, or there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports to Ray's makers
     try:
         import ray
     except ImportError as error:
@@ -79,6 +151,35 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    with _default_variable("RAY_USAGE_STATS_ENABLED", "0"):  # no usage reports to Ray's makers
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _default_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment that is not set, within the context."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Connect to a cluster.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
+    """
+    import logging  # here, as every command imports this module
+
     head = address or os.environ.get("RAY_ADDRESS")
     try:
         _check_reachable(head or "")
@@ -88,10 +189,6 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
             f"there is no Ray cluster at {head} ({error}); start one with `ray start --head`, or "
             "leave the address (RAY_ADDRESS) out to work on this machine alone"
         ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
