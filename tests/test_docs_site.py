@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin
 
 import pytest
 import typer.main
@@ -21,6 +23,17 @@ NOT_RUN = re.compile(r"<!-- not run: \S.* -->\n+$")
 RUN_OR_OUTPUT = ("console", "python", "text", "csv", "toml", "json", "")
 """Kinds of blocks that are run, or that are data and output."""
 SITE_FOLDER = DOCS / "site"
+BUILT_SITE = ROOT / "build" / "site"
+LOOKED_FOR = {
+    "leakage": ("leak", "docs/protocols.html#the-leakage-check"),
+    "a front end of one's own": ("front end", "docs/own-parts.html#a-front-end"),
+    "a service behind a proxy": ("proxy", "docs/service.html#behind-a-proxy"),
+    "the recogniser of Feng et al.": (
+        "Feng",
+        "docs/words.html#transcription-the-systems-of-feng-et-al-2020",
+    ),
+}
+"""What a reader looks for: a word that must stand at the first link, and the section."""
 
 
 @pytest.fixture
@@ -169,3 +182,79 @@ def test_a_notebook_becomes_a_page(generated_pages: Any) -> None:
     page = "\n".join(generated_pages.render_notebook({"cells": cells}))
     assert page.startswith("# Title\ntext\n\n```python\n1 + 1\n```\n")
     assert "```text\n2\n```" in page
+
+
+class PageLinks(HTMLParser):
+    """The links in the text of a built page, each with the paragraph, item or row around it.
+
+    Attributes:
+        links: pairs of address and text.
+        sections: names to which a link may point.
+        next_page: where the page forwards to; empty if it does not.
+    """
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.links: list[tuple[str, str]] = []
+        self.sections: set[str] = set()
+        self.next_page = ""
+        self._blocks: list[tuple[list[str], list[str]]] = []
+        self._is_text = False
+        self.feed(page.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("id"):
+            self.sections.add(str(values["id"]))
+        if tag == "meta" and values.get("http-equiv") == "refresh":
+            self.next_page = str(values["content"]).partition("url=")[2]
+        self._is_text |= tag == "article"
+        if tag in ("p", "li", "tr", "section"):
+            self._blocks.append(([], []))
+        if tag == "a" and self._is_text and self._blocks and values.get("href"):
+            for addresses, _ in self._blocks[-2:]:  # a cell has paragraphs: the row counts, too
+                addresses.append(str(values["href"]))
+
+    def handle_data(self, data: str) -> None:
+        for _, words in self._blocks[-2:]:
+            words.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_text &= tag != "article"
+        if tag in ("p", "li", "tr", "section") and self._blocks:
+            addresses, words = self._blocks.pop()
+            text = " ".join("".join(words).split())
+            if tag != "section":
+                self.links += [(address, text) for address in addresses]
+
+
+def follow(page: str, address: str) -> str:
+    """Return the page and section of a link; empty if it leaves the site."""
+    target = unquote(urljoin(page, address))
+    is_page = (BUILT_SITE / target.partition("#")[0]).suffix == ".html"
+    return target if is_page and "://" not in target else ""
+
+
+@pytest.mark.parametrize("what", LOOKED_FOR)
+def test_two_clicks_from_the_front_page(what: str) -> None:
+    if not (BUILT_SITE / "index.html").is_file():
+        pytest.skip("the site is not built: make docs")
+    word, section = LOOKED_FOR[what]
+    front = PageLinks(BUILT_SITE / "index.html").next_page or "index.html"
+    first = [
+        follow(front, address)
+        for address, text in PageLinks(BUILT_SITE / front).links
+        if word.lower() in text.lower()
+    ]
+    assert first, f"no link of the front page has the word {word!r} beside it"
+    wanted, anchor = section.split("#")
+    reached = {page.partition("#")[0] for page in first if page}
+    if wanted not in reached:
+        second = {
+            follow(page, address).partition("#")[0]
+            for page in reached
+            for address, _ in PageLinks(BUILT_SITE / page).links
+        }
+        assert wanted in second, f"{what}: {wanted} is more than two clicks away"
+        reached |= second
+    assert anchor in PageLinks(BUILT_SITE / wanted).sections, f"{wanted} has no section {anchor}"
