@@ -65,8 +65,9 @@ export class Stream {
     const spans = steps.flatMap(step => [...this.iterSpans(step)]);
     this.buffer.discard(this.cutter ? this.cutter.firstNeeded : this.frameStart(this.detector.firstNeeded));
     if (this.provisional) {
-      const start = this.averager.position / this.rate;
-      this.provisional = start < this.provisional.end ? {...this.provisional, start} : null;
+      const start = this.averager.position / this.rate, {provisional} = this;
+      if (start >= provisional.end) this.provisional = null;
+      else if (start !== provisional.start) this.provisional = {...provisional, start};
     }
     return spans.map(span => this.toSegment(span));
   }
