@@ -1,11 +1,13 @@
 """Loss and gain of exported precisions: `python -m benchmarks.exports MODEL CORPUS=FOLDER...`.
 
+`--speakers N` takes the first N speakers of each corpus.
+
 Prints rows of the table in docs/export.md: size of the exported file, CPU milliseconds of an answer
 to 4 s by onnxruntime, and for each corpus the UA among the classes that it shares with the model,
 with the share of answers that are those of fp32. Run it with OMP_NUM_THREADS=1.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -27,11 +29,11 @@ from serein.records import Utterance
 REPEATS, SECONDS = 20, 4
 
 
-def main(model: str, names: Sequence[str]) -> None:
+def main(model: str, names: Sequence[str], speakers: int | None) -> None:
     """Export the model in each precision, and print its row."""
     path = find_model_file(model)
     bundle, exported = open_model(path), build_exported_file(path)
-    read = {name.partition("=")[0]: corpora.load(name).utterances for name in names}
+    read = {name.partition("=")[0]: _select_speakers(name, speakers) for name in names}
     expected: dict[str, list[str]] = {}
     with TemporaryDirectory() as folder:
         for precision in get_args(ExportPrecision):
@@ -47,6 +49,12 @@ def main(model: str, names: Sequence[str]) -> None:
                 ua = unweighted_accuracy_score(truth, labels)
                 cells.append(f"{100 * ua:.1f} ({100 * agreement:.1f})")
             print(f"| {model} | {precision} | {' | '.join(cells)} |", flush=True)
+
+
+def _select_speakers(name: str, count: int | None) -> list[Utterance]:
+    utterances = corpora.load(name).utterances
+    kept = sorted({str(one.speaker) for one in utterances})[:count]
+    return [one for one in utterances if str(one.speaker) in kept]
 
 
 def _time_answer(recognizer: Recognizer, path: Path) -> float:
@@ -80,4 +88,9 @@ def _recognize(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("corpora", nargs="+", metavar="CORPUS=FOLDER")
+    parser.add_argument("--speakers", type=int)
+    arguments = parser.parse_args()
+    main(arguments.model, arguments.corpora, arguments.speakers)

@@ -21,6 +21,7 @@ from serein.inference.model_loading import open_model
 from serein.inference.onnx_export import build_onnx_system, to_onnx
 from serein.inference.onnx_runtime import load_onnx
 from serein.inference.recognizer import Recognizer
+from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.system import System
 from serein.tasks.heads import RegressionTask
 
@@ -33,6 +34,7 @@ LI_VALUES = (*SIZES, *VALUE_TASKS, "features.pad=false")
 LENGTHS = (400, 401, 799, 800, 1201, 4000, 15_999, 16_000, 41_234, 119_999, 120_000, 200_000)
 LEVELS = ("high", "low", "middle")
 ZHANG = ("model.filters=4", "model.group=2", "model.hidden=5")
+FENG = ("model.hidden=5", "model.attention_hidden=6", "model.heads=2", "model.dense=7")
 FU = (
     "features.bands=16",
     "model.filters=[8, 8, 8]",
@@ -259,20 +261,60 @@ def test_exported_model_processes_a_folder(
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+def small(name: str, *settings: str) -> System:
+    """A system of a recipe with large weights, so that results depend on the audio."""
+    torch.manual_seed(1)
+    recipe = recipes.load(name, settings)
+    system = System(recipe, dict.fromkeys(recipe.tasks, LEVELS))
+    with torch.no_grad():
+        for weight in system.parameters():
+            weight.mul_(2.0)
+    return system
+
+
+def probe(*settings: str) -> System:
+    bands = ("features.name=logmel", "features.bands=16", "features.deltas=0")
+    return small("ssl-probe", *bands, "model.states=4", "model.hidden=6", *settings)
+
+
+RNN = ("model.name=rnn", "model.hidden=5", "features.bands=16")
+OTHERS = {
+    "svm": lambda: small("li2019", "model.name=svm", "features.bands=16"),
+    "probe": lambda: probe("model.sparse=true", "model.attention=false"),
+    "probe-attention": lambda: probe("model.sparse=false", "model.attention=true"),
+    "rnn": lambda: small("li2019", *RNN),
+    "rnn-stacks": lambda: small("li2019", *RNN, "model.stack=4", "model.attention=true"),
+    "feng2020": lambda: small("feng2020-audio", *FENG),
+    "feng2020-unpadded": lambda: small("feng2020-audio", *FENG, "model.pad=false"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "svm" else pytest.mark.slow) for name in OTHERS]
+)
+def test_export_matches_for_other_models(name: str, tmp_path: Path) -> None:
+    before, after = export_and_load(OTHERS[name](), tmp_path)
+    check(before, after, (400, 2000, 15_999, 41_234, 130_000))
+
+
 def test_unsupported_model_error_says_why(
     tmp_path: Path, both: tuple[Recognizer, Recognizer]
 ) -> None:
     class Own(torch.nn.Module):
         pass
 
-    strange, loose = li(), zhang("model.zero_pad_segments=false")
-    strange.model = Own()  # type: ignore[assignment]
-    read = recipes.load("li2019", ["model.name=svm", "features.bands=16"])
-    fitted = System(read, dict.fromkeys(read.tasks, LEVELS))
+    class Fitted(Own):
+        def fit(self) -> None: ...
+
+    strange, fitted, loose = li(), li(), zhang("model.zero_pad_segments=false")
+    strange.model, fitted.model = Own(), Fitted()  # type: ignore[assignment]
+    text = recipes.load("feng2020-text", FENG)
+    reading = System(text, dict.fromkeys(text.tasks, LEVELS), SPECIAL_TOKENS)
     path = tmp_path / "x.onnx"
     wrong = [
         (Bundle(strange, Card()), path, "li2019 cannot be exported: it is not written in"),
-        (Bundle(fitted, Card()), path, "svm cannot be exported: it is an estimator, which sci"),
+        (Bundle(fitted, Card()), path, "li2019 cannot be exported: it is an estimator, whose"),
+        (Bundle(reading, Card()), path, "feng2020 with a text branch cannot be exported"),
         (Bundle(loose, Card()), path, "model.zero_pad_segments = true"),
         (both[0].bundle, tmp_path / "x.safetensors", r"name it .*x\.onnx"),
         (both[1].bundle, path, "an ONNX file already"),

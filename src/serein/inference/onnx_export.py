@@ -44,6 +44,12 @@ ExportPrecision = Literal["fp32", "fp16", "int8"]
 """Precision of an exported model: of its weights, and with int8 of its matrix products."""
 TOLERANCES: Mapping[str, float] = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.2}
 """Largest difference of a probability or value between torch and onnxruntime, by precision."""
+UNSUPPORTED = {
+    "egemaps": "openSMILE computes its frames, outside of torch",
+    "ssl": "transformers builds its encoder; the front end whisper has one that can be exported",
+    "whisper_asr": "its decoder runs word by word, for a number of steps that is not known before",
+}
+"""Why front ends cannot be exported, by name."""
 MIN_VALUES = 64
 """Smaller weights stay in a graph, and in fp32."""
 MIN_QUANTIZED_VALUES = 32_768
@@ -172,7 +178,7 @@ def _convert_part(part: Any, table: Mapping[str, Any]) -> Any:
     if hasattr(part, "to_onnx_module"):
         return part.to_onnx_module()
     raise ConfigError(
-        f"{table['name']} cannot be exported: {_explain_unsupported(part)}. "
+        f"{table['name']} cannot be exported: {_explain_unsupported(part, str(table['name']))}. "
         f"These can be: {', '.join(_list_exportable())}. Apply such a model with serein itself"
     )
 
@@ -188,13 +194,13 @@ def _list_exportable() -> list[str]:
     )
 
 
-def _explain_unsupported(part: object) -> str:
-    """Return why a part cannot be exported."""
+def _explain_unsupported(part: object, name: str) -> str:
+    """Return why a front end or a model of this name cannot be exported."""
     if hasattr(part, "fit"):
-        return "it is an estimator, which scikit-learn fits, and no network"
-    if getattr(part, "recogniser", None) is not None:
-        return "its beam search runs word by word, for a number of steps that is not known before"
-    return "it is not written in operations of ONNX"
+        return "it is an estimator, whose prediction may be no operation of torch"
+    if "." in name:
+        return "parts of your own have no ONNX form"
+    return UNSUPPORTED.get(name, "it is not written in operations of ONNX")
 
 
 def _make_noise(system: System, seconds: float) -> Tensor:

@@ -32,9 +32,9 @@ of each of these steps over stacks of frames, with zeros after the last one.
 B = batch, T = frames, F = bins, L = words, or steps of the decoder, D = channels, H = heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ from serein.errors import ConfigError
 from serein.layers.asr import ASRConfig, ASROutput, Count, Seq2SeqASR
 from serein.layers.attention import AttentionWeights, ModelOutput, StructuredAttention
 from serein.layers.outputs import ASR_ATTENTION, END_ID, WORD_ATTENTION
-from serein.layers.recurrent import StackedBLSTM
+from serein.layers.recurrent import BLSTM, ONNXRecurrence, StackedBLSTM
 
 TRANSCRIPT = "transcript"
 """The task of the recogniser; all others read the vector."""
@@ -184,6 +184,26 @@ class Model(nn.Module):
         """Whether the words of an utterance must be given: a branch reads them."""
         return self.words is not None
 
+    def to_onnx_module(self) -> "ONNXAudioModel":
+        """Return the model for export.
+
+        Raises:
+            ConfigError: it reads or recognises words.
+        """
+        if self.recogniser is not None:
+            raise ConfigError(
+                "feng2020 with a speech recogniser cannot be exported: its beam search runs word "
+                "by word, for a number of steps that is not known before. Apply such a model with "
+                "serein itself; one of the audio branch alone can be exported (feng2020-audio)"
+            )
+        if self.text is not None:
+            raise ConfigError(
+                "feng2020 with a text branch cannot be exported: it reads words, or the states of "
+                "a decoder, beside the waveform. Apply such a model with serein itself; one of the "
+                "audio branch alone can be exported (feng2020-audio)"
+            )
+        return ONNXAudioModel(self)
+
     def _crop_or_pad(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Section 5.2: keep the first 7.5 seconds, and pad with zeros where the settings say so."""
         frames = self.config.frames or x_btf.shape[1]
@@ -235,6 +255,32 @@ class Model(nn.Module):
         id_bl = id_bl.masked_fill(~mask_bl, END_ID)
         is_first_l = torch.arange(id_bl.shape[1], device=id_bl.device) == 0
         return self.words(id_bl), mask_bl | is_first_l
+
+
+class ONNXAudioModel(nn.Module):
+    """The audio branch for one utterance, in operations of ONNX."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        assert model.audio is not None
+        self.model, self.attend = model, model.audio.attend
+        layers = cast(Iterable[BLSTM], model.audio.blstms.layers)
+        self.blstms = nn.ModuleList(ONNXRecurrence.of_blstm(layer) for layer in layers)
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
+        """Frames (1, T, F) with their mask -> a vector (1, D) and weights (1, H, T)."""
+        x_btd, config = frames[0], self.model.config
+        if config.frames:
+            padding = config.frames if config.pad else 0
+            x_btd = F.pad(x_btd, (0, 0, 0, padding))[:, : config.frames]
+        for blstm in self.blstms:
+            x_btd = blstm(x_btd)
+        mask_bt = torch.ones_like(x_btd[..., 0], dtype=torch.bool)
+        z_bd, weight_bht = self.attend(x_btd, mask_bt)
+        assert self.model.dense is not None
+        x_bd = self.model.dense(z_bd).relu()
+        maps = {"audio": AttentionWeights(weight_bht, stride=1)}
+        return ModelOutput(dict.fromkeys(self.model.tasks, x_bd), maps)
 
 
 class _Branch(nn.Module):

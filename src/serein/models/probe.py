@@ -9,6 +9,7 @@ recipe says. The frames may be one row of statistics over time.
 B = batch, T = frames, F = channels of all states, D = width of the vector.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import ModelOutput
-from serein.layers.ssl_encoder import StatePooling
+from serein.layers.ssl_encoder import StatePooling, WeightedLayerSum
 
 Count = Annotated[int, Ge(1)]
 
@@ -80,3 +81,22 @@ class Model(nn.Module):
         x_btf, mask_bt = frames
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
         return self.pooling(x_btf.reshape(*mask_bt.shape, self.states, -1), mask_bt)
+
+    def to_onnx_module(self) -> "Model":
+        """Return the model for export, with fixed weights of the layers."""
+        model = copy.deepcopy(self)
+        model.pooling.layers = _FixedLayerSum(self.pooling.layers)
+        return model
+
+
+class _FixedLayerSum(WeightedLayerSum):
+    """The same sum, whose weights are computed once."""
+
+    weight_n: Tensor
+
+    def __init__(self, layers: WeightedLayerSum) -> None:
+        super().__init__(len(layers.score_n), sparse=layers.sparse)
+        self.register_buffer("weight_n", layers.compute_weights().detach())
+
+    def compute_weights(self) -> Tensor:
+        return self.weight_n

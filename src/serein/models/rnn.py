@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.layers.asr import stack_frames
 from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
-from serein.layers.recurrent import Dropout, last_outputs
+from serein.layers.recurrent import Dropout, ONNXRecurrence, last_outputs
 
 Count = Annotated[int, Ge(1)]
 
@@ -69,7 +70,10 @@ class Model(nn.Module):
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
         x_btf, mask_bt = stack_frames(*frames, self.stack)
         h_btd, _ = self.gru(x_btf)
-        h_btd = self.dropout(h_btd)
+        return self.reduce_outputs(self.dropout(h_btd), mask_bt)
+
+    def reduce_outputs(self, h_btd: Tensor, mask_bt: Tensor) -> ModelOutput:
+        """Outputs of the last layer (B, T, D) and their mask -> a vector for each task."""
         if self.attend is None:
             return ModelOutput(dict.fromkeys(self.tasks, last_outputs(h_btd, mask_bt)), {})
         r_bhd, weight_bht = attention_pool(h_btd, self.attend(h_btd), mask_bt)
@@ -78,3 +82,27 @@ class Model(nn.Module):
         return ModelOutput(
             vectors, {task: AttentionWeights(weight, self.stack) for task, weight in maps}
         )
+
+    def to_onnx_module(self) -> "ONNXModel":
+        """Return the model for export."""
+        return ONNXModel(self)
+
+
+class ONNXModel(nn.Module):
+    """The same network for one utterance without padding, in operations of ONNX."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        layers = range(model.gru.num_layers)
+        self.grus = nn.ModuleList(ONNXRecurrence([model.gru], layer) for layer in layers)
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
+        """Frames (1, T, F) with their mask -> a vector (1, D) and weights for each task."""
+        x_btf, stack = frames[0], self.model.stack
+        count = (x_btf.shape[1] + stack - 1) // stack
+        x_btf = F.pad(x_btf, (0, 0, 0, stack - 1))[:, : count * stack]
+        x_btf = x_btf.reshape(1, count, stack * x_btf.shape[2])
+        for gru in self.grus:
+            x_btf = gru(x_btf)
+        return self.model.reduce_outputs(x_btf, torch.ones_like(x_btf[..., 0], dtype=torch.bool))

@@ -116,6 +116,10 @@ class Model(nn.Module):
     def _standardize(self, x_bd: Tensor) -> Tensor:
         return (x_bd - self.mean_d) / self.deviation_d
 
+    def to_onnx_module(self) -> "Model":
+        """Return the model itself: ONNX has all its operations."""
+        return self
+
     def fit(
         self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]
     ) -> dict[str, float]:
