@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,11 +147,16 @@ def test_the_winner_is_named_or_there_is_none(
 
 def test_differences_are_drawn_with_escaped_names(compared: Comparison) -> None:
     chart = comparison.draw_differences(compared.paired_tests)
-    assert chart.count("<circle") == 1, "a pair without an interval is not drawn"
-    assert "li2019 - &lt;b&gt;|a_b" in chart
+    assert chart.count('class="dot"') == 1, "a pair without an interval is not drawn"
+    assert "li2019 minus &lt;b&gt;|a_b: UA" in chart
     assert comparison.draw_differences([SECOND]) == ""
-    long = replace(FIRST, first="a" * 50)
-    assert "a…</text>" in comparison.draw_differences([long])
+    wide = replace(FIRST, difference=0.1, difference_interval=(-0.1, 0.3))
+    both = comparison.draw_differences([wide, replace(wide, difference_interval=(0.0, 0.2))])
+    places = re.findall(r"left:([\d.]+)%(?:;width:([\d.]+)%)?", both)
+    assert places == [
+        *(("26.0", ""), ("2.0", "96.0"), ("50.0", "")),
+        *(("26.0", ""), ("26.0", "48.0"), ("50.0", "")),
+    ]
 
 
 def test_empty_comparison(compared: Comparison) -> None:

@@ -27,9 +27,8 @@ from serein.utils.files import write_texts
 TITLE = "Comparison"
 NO_TEST = "this test was not done"
 TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
-CHART_WIDTH, CHART_LABEL, CHART_ROW, CHART_CHARACTERS = 720, 260, 26, 38
-"""Sizes of the chart of differences, in pixels, and the longest name in it."""
-CHART_COLOR = "#0072B2"
+CHART_MARGIN = 2
+"""Free space at both edges of the chart of differences, in percent."""
 CLASS_TEST_NOTE = (
     " The z-test of two proportions is one-tailed (the first is better). It assumes independent "
     "utterances, and so does McNemar's test. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 "
@@ -70,7 +69,10 @@ def _describe_winner(pair: PairedTest) -> str:
 
 
 def draw_differences(pairs: Sequence[PairedTest]) -> str:
-    """Draw the difference of each pair with its interval, as SVG; empty without an interval."""
+    """Draw the difference of each pair with its interval, as HTML; empty without an interval.
+
+    The text is that of the page, so that it can be read on a phone, too.
+    """
     drawn = [pair for pair in pairs if pair.difference_interval]
     if not drawn:
         return ""
@@ -79,32 +81,24 @@ def draw_differences(pairs: Sequence[PairedTest]) -> str:
     span = (high - low) or 1.0
 
     def place(value: float) -> float:
-        return round(CHART_LABEL + (value - low) / span * (CHART_WIDTH - CHART_LABEL - 10), 1)
+        """Return the distance from the left edge, in percent; the edges stay free."""
+        return round(CHART_MARGIN + (value - low) / span * (100 - 2 * CHART_MARGIN), 2)
 
-    height = CHART_ROW * len(drawn) + 4
-    parts = [
-        f'<line x1="{place(0)}" x2="{place(0)}" y1="0" y2="{height}" stroke="currentColor" '
-        'stroke-dasharray="3 3" />'
-    ]
-    for number, pair in enumerate(drawn):
-        y = CHART_ROW * number + CHART_ROW / 2 + 2
+    rows = []
+    for pair in drawn:
         left, right = pair.difference_interval or (0.0, 0.0)
-        name = _shorten(f"{pair.first} - {pair.second}")
-        parts += [
-            f'<text x="0" y="{y + 4}" fill="currentColor" font-size="13">{escape(name)}</text>',
-            f'<line x1="{place(left)}" x2="{place(right)}" y1="{y}" y2="{y}" '
-            f'stroke="{CHART_COLOR}" stroke-width="2" />',
-            f'<circle cx="{place(pair.difference)}" cy="{y}" r="4" fill="{CHART_COLOR}" />',
-        ]
-    return (
-        f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" width="100%" '
-        'aria-label="Differences of the main score with their intervals; the dashed line is no '
-        f'difference. The table has the numbers.">{"".join(parts)}</svg>'
-    )
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= CHART_CHARACTERS else f"{text[: CHART_CHARACTERS - 1]}…"
+        main = get_metric(pair.main)
+        gain = summary.format_gain(main, (100 if main.is_percent else 1) * pair.difference)
+        text = f"{pair.first} minus {pair.second}: {main.title} {gain}"
+        bounds = summary.format_interval(pair.difference_interval, main)
+        width = round(place(right) - place(left), 2)
+        rows.append(
+            f'<p>{escape(text)} <span class="soft">{bounds}</span></p>'
+            f'<div class="track" aria-hidden="true"><i class="zero" style="left:{place(0)}%"></i>'
+            f'<i class="range" style="left:{place(left)}%;width:{width}%"></i>'
+            f'<i class="dot" style="left:{place(pair.difference)}%"></i></div>'
+        )
+    return f'<div class="differences">{"".join(rows)}</div>'
 
 
 def build_tables(comparison: Comparison) -> list[Table]:
