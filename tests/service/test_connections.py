@@ -44,7 +44,12 @@ from serein.service.connections import (
 )
 from serein.service.engine import TimelineLoad
 from serein.service.fair_queue import FairQueue
-from serein.service.observability import FAULTS_PER_MINUTE, LOGGER, RateLimit
+from serein.service.observability import (
+    ANSWERS_PER_MINUTE,
+    FAULTS_PER_MINUTE,
+    LOGGER,
+    RateLimit,
+)
 from serein.service.origins import find_foreign_page
 from serein.service.schemas import Problem
 
@@ -341,12 +346,16 @@ def test_faults_in_the_log_are_limited() -> None:
 
     kept = [limit.filter(record("asyncio", "too many files")) for _ in range(1000)]
     assert sum(kept) == FAULTS_PER_MINUTE
-    assert sum(limit.filter(record(LOGGER.name, "request", status=200)) for _ in range(999)) == 999
+    page = [limit.filter(record(LOGGER.name, "request", status=200)) for _ in range(1500)]
+    assert sum(page) == ANSWERS_PER_MINUTE
+    audio = {"status": 200, "seconds": 2.5}
+    assert all(limit.filter(record(LOGGER.name, "request", **audio)) for _ in range(1500))
     assert limit.filter(record(LOGGER.name, "request", status=401))
     limit._minute_end = 0.0
     first = record("asyncio", "too many files")
     assert limit.filter(first)
-    assert vars(first)["fields"]["left_out"] == 1000 - FAULTS_PER_MINUTE
+    left_out = 1000 - FAULTS_PER_MINUTE + 1500 - ANSWERS_PER_MINUTE
+    assert vars(first)["fields"]["left_out"] == left_out
 
 
 def test_key_file_without_a_final_newline(tmp_path: Path) -> None:

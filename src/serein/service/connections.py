@@ -139,6 +139,8 @@ class ServerConfig(uvicorn.Config):
         self.limits, self.turns = limits, RequestTurns()
         super().__init__(
             app,
+            # uvloop accepts one connection in a turn, and a burst of requests would come first.
+            loop="asyncio",
             http=LimitedHTTPProtocol,
             ws=LimitedWebSocketProtocol,
             ws_per_message_deflate=False,  # a small message could expand beyond any limit

@@ -20,6 +20,8 @@ LOGGER = logging.getLogger("serein.service")
 LOGGER_NAMES = (LOGGER.name, "uvicorn.error", "asyncio")
 FAULTS_PER_MINUTE = 60
 """Lines of log about one kind of fault in a minute; further ones are counted."""
+ANSWERS_PER_MINUTE = 1000
+"""The same of answers to requests without audio, such as for files of the page."""
 MAX_TRACEBACK_LENGTH = 8_000
 """Most characters of an error in the log."""
 
@@ -138,31 +140,35 @@ def _is_logged(record: logging.LogRecord) -> bool:
 
 
 class RateLimit(logging.Filter):
-    """Limits the lines about one kind of fault, so that no client can fill a disk.
+    """Limits the lines about one kind of event, so that no client can fill a disk.
 
-    The first line of the next minute has the number of lines that were left out.
+    Streams and answers to audio are all logged. The first line of the next minute has the number of
+    lines that were left out.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[tuple[object, ...], int] = {}
-        self._minute_end = 0.0
+        self._minute_end, self._left_out = 0.0, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged."""
         fields = getattr(record, "fields", {})
         status, code = fields.get("status", 0), fields.get("code", 0)
-        if record.name == LOGGER.name and status < 400 and code in (0, 1000, 1001):
+        is_fault = record.name != LOGGER.name or status >= 400 or code not in (0, 1000, 1001)
+        if not is_fault and ("seconds" in fields or record.msg == "stream"):
             return True
         now = monotonic()
         if now >= self._minute_end:
-            left_out = sum(max(0, n - FAULTS_PER_MINUTE) for n in self._counts.values())
+            left_out, self._left_out = self._left_out, 0
             self._counts, self._minute_end = {}, now + 60
             if left_out:
                 record.fields = {**fields, "left_out": left_out}
         kind = record.name, str(record.msg), fields.get("route"), status, code
         self._counts[kind] = self._counts.get(kind, 0) + 1
-        return self._counts[kind] <= FAULTS_PER_MINUTE
+        is_logged = self._counts[kind] <= (FAULTS_PER_MINUTE if is_fault else ANSWERS_PER_MINUTE)
+        self._left_out += not is_logged
+        return is_logged
 
 
 class ObservabilityMiddleware:
