@@ -262,23 +262,18 @@ def test_stream_of_a_long_recording_has_the_segments_of_its_file(
 
 
 def test_dropped_example_is_answered_and_nothing_leaves_the_machine(
-    chromium: Any, address: str
+    opened: Any, address: str
 ) -> None:
-    with open_page(chromium, address) as page:
-        seen: list[str] = []
-        page.on("request", lambda request: seen.append(f"{request.method} {request.url}"))
-        page.click("[data-example=two-voices]")
-        wait_for_answer(page)
-        assert page.inner_text("#result-title") == "two-voices.mp3"
-        assert page.is_hidden("#key-form")
-        assert "no recording leaves this device" in page.inner_text("footer")
-        allowed = (f"GET {address}/", f"GET blob:{address}/", "GET data:")
-        assert [one for one in seen if not one.startswith(allowed)] == []
-        policies: list[str] = page.evaluate(
-            "[...document.querySelectorAll('meta[http-equiv]')].map(one => one.content)"
-        )
-        assert "script-src 'self' 'wasm-unsafe-eval'" in policies[0]
-        assert "connect-src 'self'" in policies[0]
+    seen: list[str] = []
+    opened.on("request", lambda request: seen.append(f"{request.method} {request.url}"))
+    opened.click("[data-example=two-voices]")
+    wait_for_answer(opened)
+    assert opened.inner_text("#result-title") == "two-voices.mp3"
+    assert opened.is_hidden("#key-form")
+    assert "no recording leaves this device" in opened.inner_text("footer")
+    allowed = (f"GET {address}/", f"GET blob:{address}/", "GET data:")
+    assert [one for one in seen if not one.startswith(allowed)] == []
+    assert f"GET {address}/page/two-voices.mp3" in seen
 
 
 def test_policy_refuses_other_hosts(chromium: Any, address: str) -> None:
@@ -294,19 +289,25 @@ def test_policy_refuses_other_hosts(chromium: Any, address: str) -> None:
       document.addEventListener("securitypolicyviolation", event => resolve(event.blockedURI));
       fetch("http://127.0.0.1:9/").catch(() => {});
     })""")
+    policies = page.evaluate(
+        "[...document.querySelectorAll('meta[http-equiv]')].map(one => one.content)"
+    )
     context.close()
     assert refused == ["refused", "refused"]
     assert reasons.startswith("http://127.0.0.1:9")
+    assert "script-src 'self' 'wasm-unsafe-eval'" in policies[0]
+    assert "connect-src 'self'" in policies[0]
 
 
-def test_live_answers_and_recording(chromium: Any, address: str) -> None:
-    with open_page(chromium, address) as page:
-        page.click("#live")
-        wait_until(page, "document.getElementById('now').innerText.includes('%')")
-        wait_until(page, "document.getElementById('latency').innerText.includes('the last')")
-        page.click("#live")
-        wait_for_answer(page)
-        assert page.inner_text("#result-title").startswith("recording ")
+def test_live_answers_and_recording(opened: Any) -> None:
+    opened.click("#live")
+    wait_until(opened, "document.getElementById('now').innerText.includes('%')")
+    wait_until(opened, "document.getElementById('latency').innerText.includes('the last')")
+    opened.click("#live")
+    wait_until(
+        opened, "document.getElementById('result-title').textContent.startsWith('recording ')"
+    )
+    wait_for_answer(opened)
 
 
 def problem_of(chromium: Any, url: str, script: str = "") -> str:
