@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from builders.speech_streams import RATE, Wave, make_speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serein.errors import BundleError
-from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD, SileroModel
+from serein.inference.onnx_session import open_session
+from serein.inference.shipped_graphs import build_silero_encoder
+from serein.inference.vad import (
+    BLOCK_SAMPLES,
+    CHUNK_BLOCKS,
+    CONTEXT_SAMPLES,
+    ChunkedVAD,
+    SileroModel,
+)
 from serein.records import Corpus
 
 
@@ -51,6 +60,29 @@ def test_first_chunk_equals_the_silero_package(wave: Wave) -> None:
     expected = run_package(part)
     assert expected.max() > 0.9 > 0.1 > expected.min()
     np.testing.assert_allclose(ChunkedVAD()(part), expected, atol=1e-4)
+
+
+def test_encoder_is_the_spectrum_and_the_convolutions() -> None:
+    """The products of matrices against torch's convolutions, with random weights."""
+    rng = np.random.default_rng(0)
+    shapes = [(128, 129, 3), (64, 128, 3), (64, 64, 3), (128, 64, 3)]
+    weights = {"stft.forward_basis_buffer": rng.normal(0, 0.1, (258, 1, 256)).astype(np.float32)}
+    for number, shape in enumerate(shapes):
+        weights[f"encoder.{number}.weight"] = rng.normal(0, 0.05, shape).astype(np.float32)
+        weights[f"encoder.{number}.bias"] = rng.normal(0, 0.1, shape[0]).astype(np.float32)
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    block_ns = rng.normal(size=(70, BLOCK_SAMPLES + CONTEXT_SAMPLES)).astype(np.float32)
+    x_ncs = F.pad(torch.from_numpy(block_ns)[:, None], (0, CONTEXT_SAMPLES), mode="reflect")
+    parts = F.conv1d(x_ncs, tensors["stft.forward_basis_buffer"], stride=128).chunk(2, dim=1)
+    x_ndt = (parts[0].square() + parts[1].square()).sqrt()
+    for number, stride in enumerate((1, 2, 2, 1)):
+        weight, bias = (tensors[f"encoder.{number}.{name}"] for name in ("weight", "bias"))
+        x_ndt = F.conv1d(x_ndt, weight, bias, stride, padding=1).relu()
+    session = open_session(build_silero_encoder(weights), "encoder")
+    (found,) = session.run(["encoded"], {"wave": block_ns})
+    np.testing.assert_allclose(found, x_ndt[..., 0].numpy(), atol=1e-4)
+    (alone,) = session.run(["encoded"], {"wave": block_ns[7:8]})
+    np.testing.assert_array_equal(alone, found[7:8])
 
 
 def test_warm_up_makes_later_chunks_close_to_the_package(wave: Wave) -> None:

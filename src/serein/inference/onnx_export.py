@@ -52,6 +52,8 @@ UNSUPPORTED = {
 """Why front ends cannot be exported, by name."""
 MIN_VALUES = 64
 """Smaller weights stay in a graph, and in fp32."""
+ACTIVATIONS = ("Gelu", "Relu")
+"""Products of their outputs stay in fp32: a few large values take up the range of 8 bits."""
 MIN_QUANTIZED_VALUES = 32_768
 """Matrices with fewer values are not quantized: the heads of the tasks, which take no time."""
 CHECKED_SECONDS = (0.025, 0.06, 0.31, 1.0, 2.7)
@@ -368,10 +370,13 @@ def _quantize(model: Any, sources: Mapping[str, Any]) -> Any:
         for own in model.graph.initializer
         if own.name in sources and len(own.dims) == 2 and np.prod(own.dims) >= MIN_QUANTIZED_VALUES
     }
+    operations = {name: node.op_type for node in model.graph.node for name in node.output}
     nodes = [
         node.name
         for node in model.graph.node
-        if node.op_type in ("MatMul", "Gemm") and node.input[1] in large
+        if node.op_type in ("MatMul", "Gemm")
+        and node.input[1] in large
+        and operations.get(node.input[0]) not in ACTIVATIONS
     ]
     if not nodes:
         raise ConfigError(

@@ -97,36 +97,55 @@ def _find_licence(package: str) -> Path:
 
 
 def build_silero_encoder(weights: Mapping[str, np.ndarray]) -> bytes:
-    """Return the spectrum and the convolutions of silero-vad as an ONNX file."""
+    """Return the spectrum and the convolutions of silero-vad as an ONNX file.
+
+    Every convolution is a product of matrices over all blocks and positions (N, T', taps x D):
+    with four positions or fewer in a block, that takes a quarter of the time of ONNX's Conv.
+    """
     from onnx import helper
 
     bins = weights["encoder.0.weight"].shape[1]
-    constants = {name: x for name, x in weights.items() if name.startswith(("encoder", "stft"))}
-    constants |= {
-        "channel": np.array([1]),
-        "padding": np.array([0, 0, 0, 0, 0, CONTEXT_SAMPLES]),
+    hop = weights["stft.forward_basis_buffer"].shape[2] // 2
+    hops = (BLOCK_SAMPLES + 2 * CONTEXT_SAMPLES) // hop
+    constants = {
+        "padding": np.array([0, 0, 0, CONTEXT_SAMPLES]),
+        "hops": np.array([-1, hops, hop]),
+        "basis": weights["stft.forward_basis_buffer"][:, 0].T,
         "parts": np.array([bins, bins]),
-        "first": np.array(0),
     }
     nodes = [
-        helper.make_node("Unsqueeze", ["wave", "channel"], ["wave_n1s"]),
-        helper.make_node("Pad", ["wave_n1s", "padding"], ["padded_n1s"], mode="reflect"),
-        helper.make_node(
-            "Conv", ["padded_n1s", "stft.forward_basis_buffer"], ["spectrum"], strides=[128]
-        ),
-        helper.make_node("Split", ["spectrum", "parts"], ["real", "imaginary"], axis=1),
+        helper.make_node("Pad", ["wave", "padding"], ["padded_ns"], mode="reflect"),
+        helper.make_node("Reshape", ["padded_ns", "hops"], ["hops_nth"]),
+        *_cut_positions("hops_nth", "frames", range(2), hops - 1, 1, constants),
+        helper.make_node("MatMul", ["frames", "basis"], ["spectrum"]),
+        helper.make_node("Split", ["spectrum", "parts"], ["real", "imaginary"], axis=2),
         helper.make_node("Mul", ["real", "real"], ["real_square"]),
         helper.make_node("Mul", ["imaginary", "imaginary"], ["imaginary_square"]),
         helper.make_node("Add", ["real_square", "imaginary_square"], ["power"]),
         helper.make_node("Sqrt", ["power"], ["x_0"]),
     ]
+    positions = hops - 1
     for number, stride in enumerate((1, 2, 2, 1)):
-        inputs = [f"x_{number}", f"encoder.{number}.weight", f"encoder.{number}.bias"]
-        nodes.append(
-            helper.make_node("Conv", inputs, [f"y_{number}"], strides=[stride], pads=[1, 1])
-        )
-        nodes.append(helper.make_node("Relu", [f"y_{number}"], [f"x_{number + 1}"]))
-    nodes.append(helper.make_node("Gather", ["x_4", "first"], ["encoded"], axis=2))
+        weight_dck = weights[f"encoder.{number}.weight"]
+        # Taps that cover only zeros before and after the positions are left out.
+        taps = range(3) if positions > 2 else range(1, 1 + positions)
+        positions = (positions - 1) // stride + 1
+        weight_nd = np.concatenate([weight_dck[:, :, tap].T for tap in taps])
+        constants |= {f"w_{number}": weight_nd, f"b_{number}": weights[f"encoder.{number}.bias"]}
+        x, windows = f"x_{number}", f"windows_{number}"
+        if len(taps) == 3:
+            constants["edges"] = np.array([0, 1, 0, 0, 1, 0])
+            nodes.append(helper.make_node("Pad", [x, "edges"], [f"padded_{number}"]))
+            nodes += _cut_positions(f"padded_{number}", windows, taps, positions, stride, constants)
+        else:
+            constants[f"shape_{number}"] = np.array([-1, len(weight_nd)])
+            nodes.append(helper.make_node("Reshape", [x, f"shape_{number}"], [windows]))
+        nodes += [
+            helper.make_node("MatMul", [windows, f"w_{number}"], [f"product_{number}"]),
+            helper.make_node("Add", [f"product_{number}", f"b_{number}"], [f"y_{number}"]),
+            helper.make_node("Relu", [f"y_{number}"], [f"x_{number + 1}"]),
+        ]
+    nodes[-1].output[0] = "encoded"
     return _build_graph(
         "silero_vad_encoder",
         nodes,
@@ -134,6 +153,37 @@ def build_silero_encoder(weights: Mapping[str, np.ndarray]) -> bytes:
         {"encoded": ("N", STATE_SIZE)},
         constants,
     )
+
+
+def _cut_positions(
+    x: str,
+    windows: str,
+    taps: Sequence[int],
+    positions: int,
+    stride: int,
+    constants: dict[str, np.ndarray],
+) -> list[Any]:
+    """Return nodes that concatenate the taps at each position: (N, T, D) -> (N, T', taps x D).
+
+    Args:
+        x: name of the input.
+        windows: name of the output.
+        taps: their places after a position.
+        positions: T'.
+        stride: from position to position.
+        constants: to which the places are added.
+    """
+    from onnx import helper
+
+    nodes, parts = [], []
+    constants |= {"axis": np.array([1]), f"stride_{stride}": np.array([stride])}
+    for tap in taps:
+        parts.append(f"{windows}_{tap}")
+        ends = tap, tap + stride * (positions - 1) + 1
+        constants |= {f"place_{place}": np.array([place]) for place in ends}
+        inputs = [x, *(f"place_{place}" for place in ends), "axis", f"stride_{stride}"]
+        nodes.append(helper.make_node("Slice", inputs, [parts[-1]]))
+    return [*nodes, helper.make_node("Concat", parts, [windows], axis=2)]
 
 
 def build_silero_recurrence(weights: Mapping[str, np.ndarray]) -> bytes:

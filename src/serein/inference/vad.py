@@ -35,7 +35,7 @@ CHUNK_BLOCKS = 1000
 CHUNK_SECONDS = CHUNK_BLOCKS * BLOCK_MS / 1000
 WARM_UP_BLOCKS = 250
 """Blocks before a chunk that warm up its recurrent state: 8 s."""
-ENCODER_BATCH_SIZE = 512
+ENCODER_BATCH_SIZE = 64
 """Blocks that are encoded at a time; more would not fit into the cache of a core."""
 STATE_SIZE = 128
 
@@ -62,6 +62,8 @@ reach even this. Noises, beeps, sirens, drums and chords do not reach it; some m
 """
 BLOCKS_PER_EXTRA = 250
 """One more block is required for every 8 s that were scored."""
+OUTER_SILENCE_SECONDS = 0.5
+"""Silence that ``find_speech`` leaves before and after the speech."""
 BLOCKS_PER_STEP = 16
 """Blocks that are scored before ``contains_speech`` checks whether it can stop."""
 
@@ -388,6 +390,36 @@ def contains_speech(waves: Sequence[Samples], rate: float) -> list[bool]:
             has_speech[n] = speech_blocks[n] >= _required_blocks(first)
             state_21nd[:, :, n] = [part[:, row] for part in state]
     return has_speech
+
+
+def find_speech(waves: Sequence[Samples], rate: float) -> list[tuple[int, int]]:
+    """Find the first and the last speech of each recording.
+
+    Args:
+        waves: samples of each recording, of shape (n,).
+        rate: sampling rate, in Hz.
+
+    Returns:
+        For each recording the first sample, and the one after the last, of a part that contains all
+        its speech and up to ``OUTER_SILENCE_SECONDS`` before and after it. A recording without
+        speech, or with less of it than ``contains_speech`` asks for, is returned whole.
+
+    Raises:
+        BackendError: onnxruntime is missing or broken.
+    """
+    model = load_silero()
+    margin, block = round(OUTER_SILENCE_SECONDS * rate), rate * BLOCK_SAMPLES / SAMPLE_RATE
+    blocks = [_split_blocks(_resample_to_16k(wave_s, rate)) for wave_s in waves]
+    p_nt, _ = _score_blocks(model, blocks, _zero_state(len(waves)))
+    parts = []
+    for wave_s, row_t, own in zip(waves, p_nt, blocks, strict=True):
+        speech = np.flatnonzero(row_t[: len(own)] >= PRESENCE_THRESHOLD)
+        if len(speech) < _required_blocks(len(own)):
+            parts.append((0, len(wave_s)))
+            continue
+        first, last = round(speech[0] * block) - margin, round((speech[-1] + 1) * block) + margin
+        parts.append((max(0, first), min(len(wave_s), last)))
+    return parts
 
 
 def _required_blocks(count: int) -> int:
