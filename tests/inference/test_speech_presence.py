@@ -15,11 +15,12 @@ from torch import Tensor
 from serein.audio import Samples, load
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
+from serein.inference.backend import BackendSetting
 from serein.inference.formats import as_csv, as_table
 from serein.inference.long_form import average_windows, recognize_long
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.vad import BLOCKS_PER_STEP, LSTMState, contains_speech
+from serein.inference.vad import BLOCKS_PER_STEP, LSTMState, contains_speech, find_speech
 from serein.synthetic import SyntheticConfig, generate
 
 RATE = 16_000
@@ -100,6 +101,45 @@ def test_speech_is_detected_at_any_level_and_offset(
     assert contains_speech([quiet_s], RATE) == [True]
 
 
+@pytest.mark.parametrize("rate", [RATE, RATE // 2])
+def test_the_part_with_speech_has_half_a_second_of_silence_around_it(
+    rate: int, speech: Samples
+) -> None:
+    speech_s = np.ascontiguousarray(speech[:: RATE // rate])
+    before, after = round(3.3 * rate), round(5.1 * rate)
+    padded_s = np.concatenate([noise(1)[:before] * 1e-3, speech_s, np.zeros(after, np.float32)])
+    padded_s = np.concatenate([np.zeros(before - len(noise(1)[:before]), np.float32), padded_s])
+    parts = find_speech([padded_s, speech_s, NONSPEECH["silence"], padded_s[:before]], rate)
+    first, last = parts[0]
+    assert before - 0.7 * rate <= first <= before
+    assert before + len(speech_s) <= last + 0.3 * rate <= before + len(speech_s) + 1.0 * rate
+    assert parts[1] == (0, len(speech_s))
+    assert parts[2] == (0, len(NONSPEECH["silence"]))
+    assert parts[3] == (0, before)
+    assert find_speech([], rate) == []
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_silence_around_the_speech_does_not_change_the_answer(
+    backend: BackendSetting, speech: Samples
+) -> None:
+    """The default model averages over time: without this, five seconds made it say neutral."""
+    recognizer = Recognizer(backend=backend)
+    silence_s = np.zeros(5 * RATE, np.float32)
+    half_s = silence_s[: RATE // 2]
+    wave_s = np.concatenate([silence_s, speech, silence_s])
+    ((first, last),) = find_speech([wave_s], RATE)
+    uncut = Recognizer(backend=backend, answer_nonspeech=True)
+    alone = uncut((wave_s[first:last], RATE))
+    padded = recognizer((wave_s, RATE))
+    assert_close(padded, alone)
+    assert (padded.start, padded.end) == (0.0, len(wave_s) / RATE)
+    assert padded.windows == [(first / RATE, last / RATE)]
+    assert uncut((wave_s, RATE)).windows == [(0.0, len(wave_s) / RATE)]
+    short = recognizer((np.concatenate([half_s, speech, half_s]), RATE))
+    assert short.label == alone.label
+
+
 def test_speech_at_8_khz_is_detected(speech: Samples) -> None:
     assert contains_speech([speech[::2].copy()], RATE / 2) == [True]
 
@@ -112,7 +152,7 @@ def test_detection_does_not_depend_on_the_batch(speech: Samples) -> None:
 
 
 def test_windows_without_speech_are_left_out(speech: Samples, tmp_path: Path) -> None:
-    recognizer = Recognizer()
+    recognizer = Recognizer("serein-light")
     assert recognizer.window is not None
     first = round(recognizer.window * RATE)
     voice_s = np.resize(speech, first)

@@ -35,7 +35,7 @@ from serein.inference.model_loading import (
     open_backend,
 )
 from serein.inference.recognition import Answer, AttentionMap, Dimension, Recognition
-from serein.inference.vad import contains_speech
+from serein.inference.vad import contains_speech, find_speech
 from serein.inference.windowing import Probabilities
 from serein.inference.words import (
     GIVE_WORDS,
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16
 """Windows of a long recording that are read and predicted at a time."""
+POOLING_FRONT_ENDS = ("whisper",)
+"""Front ends that average over the whole recording, its silence included."""
 CLASS_SET_THRESHOLDS = (
     "the thresholds were fitted to answers among all classes of the model; probabilities within a "
     "class set are higher, so that fewer labels are withheld"
@@ -282,9 +284,9 @@ class Predictor:
         pairs = zip(predictions, has_speech, strict=True)
         return [
             self.aggregate_windows(
-                name, start, recording_bounds, [next(pairs) for _ in recording_bounds]
+                name, start, own_bounds, [next(pairs) for _ in own_bounds], length=len(wave_s)
             )
-            for (name, _), recording_bounds in zip(recordings, bounds, strict=True)
+            for (name, wave_s), own_bounds in zip(recordings, bounds, strict=True)
         ]
 
     def split_recordings(
@@ -306,12 +308,16 @@ class Predictor:
         words = [None] * len(recordings) if words is None else words
         for text in words:
             self.check_words(text)
+        parts = self.find_parts([wave_s for _, wave_s in recordings])
         bounds = [
-            audio.split_evenly(
-                len(wave_s),
-                len(wave_s) if self.window is None else round(self.window * self.rate),
-            )
-            for _, wave_s in recordings
+            [
+                (start + first, start + last)
+                for first, last in audio.split_evenly(
+                    end - start,
+                    end - start if self.window is None else round(self.window * self.rate),
+                )
+            ]
+            for start, end in parts
         ]
         windows = [
             wave_s[first:last]
@@ -324,6 +330,18 @@ class Predictor:
             for _ in recording_bounds
         ]
         return bounds, windows, texts
+
+    def find_parts(self, waves: Sequence[Samples]) -> list[tuple[int, int]]:
+        """Find the part of each recording that is predicted, from a sample to the one after.
+
+        The front end of ``POOLING_FRONT_ENDS`` averages over time: with seconds of silence around
+        the speech, every answer would be neutral. Of other models, the part is the whole recording.
+        """
+        if self.description.recipe.features.get("name") not in POOLING_FRONT_ENDS:
+            return [(0, len(wave_s)) for wave_s in waves]
+        if self.answer_nonspeech:
+            return [(0, len(wave_s)) for wave_s in waves]
+        return find_speech(waves, self.rate)
 
     def predict_batches(
         self,
@@ -379,6 +397,8 @@ class Predictor:
         start: float,
         bounds: Sequence[tuple[int, int]],
         predictions: Sequence[tuple[WindowPrediction, bool]],
+        *,
+        length: int | None = None,
     ) -> Recognition:
         """Average the predictions for the windows of a recording to one answer.
 
@@ -390,6 +410,7 @@ class Predictor:
             start: time of the first sample in the recording, in seconds.
             bounds: first sample of each window, and the one after its last.
             predictions: prediction for each window, and whether it contains speech.
+            length: samples of the recording; None if it ends with its last window.
         """
         speech = any(has_speech for _, has_speech in predictions)
         kept = [
@@ -409,7 +430,7 @@ class Predictor:
             source=name,
             model=self.name,
             start=start,
-            end=start + bounds[-1][1] / self.rate,
+            end=start + (bounds[-1][1] if length is None else length) / self.rate,
             windows=windows,
             tasks=tasks,
             attention=merge_attention([one.attention for one in used], windows, hop, asr_hop),

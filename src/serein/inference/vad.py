@@ -407,6 +407,8 @@ def find_speech(waves: Sequence[Samples], rate: float) -> list[tuple[int, int]]:
     Raises:
         BackendError: onnxruntime is missing or broken.
     """
+    if not waves:
+        return []
     model = load_silero()
     margin, block = round(OUTER_SILENCE_SECONDS * rate), rate * BLOCK_SAMPLES / SAMPLE_RATE
     blocks = [_split_blocks(_resample_to_16k(wave_s, rate)) for wave_s in waves]
