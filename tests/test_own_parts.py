@@ -16,7 +16,7 @@ from safetensors.torch import save as packed
 from serein import bundle, model_file, recipes, testing
 from serein.errors import BundleError, ConfigError, SereinError, SereinWarning
 from serein.inference.onnx_export import build_onnx_system
-from serein.system import System, check_recipe
+from serein.system import System, check_recipe, hash_recipe_sources
 from serein.training.dataset import _cache_key
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-parts.md"
@@ -225,6 +225,19 @@ def test_only_modules_of_the_recipe_are_imported_to_be_compared(lab: Path) -> No
     rewrite_document(path, lambda document: document["modules"].update({"my_lab.other": "0" * 16}))
     bundle.load(path, trust=PARTS)
     assert "my_lab.other" not in sys.modules
+
+
+@pytest.mark.parametrize("part", ["front_end", "model", "task"])
+def test_runs_and_cached_frames_depend_on_code_and_not_on_comments(lab: Path, part: str) -> None:
+    built = build_system()
+    file, keys = lab / f"{part}.py", []
+    text = file.read_text("utf-8")
+    for addition in ("", '\n# a comment\n\n\n"""A text."""\n', "\nNEW = 1\n", "\nNEW = 2\n"):
+        file.write_text(text + addition, encoding="utf-8")
+        keys.append((hash_recipe_sources(built.recipe), _cache_key([], built.front_end, {}, None)))
+    assert keys[0] == keys[1]
+    assert len({run for run, _ in keys}) == 3
+    assert len({frames for _, frames in keys}) == (3 if part == "front_end" else 1)
 
 
 def test_cached_frames_depend_on_the_files_that_a_front_end_reads(lab: Path) -> None:

@@ -20,7 +20,8 @@ class FrontEnd(Protocol):
     * ``PACKAGES``: packages besides torch and serein on which its output depends;
     * ``SOURCES``: other files of serein on which its output depends;
     * ``NOTE``: a note that results and models must carry, such as another project's licence;
-    * ``contents(settings)``: a function that returns the SHA-256 of files that it reads.
+    * ``contents(settings)``: a function that returns, by name, the SHA-256 of files that it reads;
+      runs and cached frames depend on it. The settings are those of a recipe or a saved model.
 
     A front end may have the attributes ``pinned``, settings that a saved model must have, and
     ``given``, settings of the model that depend on the front end. Models may have all of these but
