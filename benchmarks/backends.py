@@ -22,7 +22,9 @@ def main(model: str, backend: Any, folder: Path) -> None:
 
     from serein import audio
     from serein.inference.recognizer import Recognizer
+    from serein.utils.distributed import tune_process
 
+    tune_process()  # as commands do
     recognizer = Recognizer(model, backend=backend)
     loaded, rate = process_time(), recognizer.rate
     files = sorted(folder.rglob("*.wav"))[:COUNT]

@@ -4,7 +4,7 @@ The recording is an hour of synthetic speech, with and without pauses. Speed is 
 time, which depends least on other load; memory is the peak of a separate process. The peer of
 speech detection is the model of silero-vad as its package runs it.
 
-    python -m benchmarks.long_audio FILE speech|everything    # the process that processes one file
+    python -m benchmarks.long_audio FILE speech|everything [MODEL [BACKEND]]    # one file
 """
 
 import json
@@ -23,9 +23,11 @@ import torch
 
 from benchmarks.timing import Row, peak_memory, time_alternately
 from serein import audio
+from serein.inference.model_loading import DEFAULT_MODEL
 from serein.inference.recognizer import Recognizer
 from serein.inference.vad import BLOCK_SAMPLES, ChunkedVAD, contains_speech
 from serein.synthetic import SyntheticConfig, generate
+from serein.utils.distributed import tune_process
 
 ROOT = Path(__file__).parent.parent
 RATE = 16_000
@@ -164,7 +166,9 @@ def _measure_process(file: Path, mode: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    recognizer, start = Recognizer(), process_time()
+    tune_process()  # as commands do
+    model, backend = (*sys.argv[3:], *(DEFAULT_MODEL, "auto")[len(sys.argv) - 3 :])
+    recognizer, start = Recognizer(model, backend=backend), process_time()
     timeline = recognizer.timeline(sys.argv[1], speech=sys.argv[2] == "speech")
     seconds, windows = process_time() - start, len(timeline.windows)
     print(json.dumps({"seconds": seconds, "windows": windows, "peak": peak_memory()}))
