@@ -16,10 +16,13 @@ from serein.models.lda import (
     CLIP,
     MIN_DEVIATION,
     PENALTIES,
+    SHARE_COUNT,
+    SHARES,
     ClassMoments,
     Config,
     Model,
     compute_vote_weights,
+    interpolate_weights,
 )
 from serein.system import check_recipe
 from serein.tasks.heads import ClassificationConfig, ClassificationTask, RegressionTask
@@ -271,7 +274,11 @@ def test_adaptation_keeps_the_statistics_and_moves_less_with_a_larger_penalty() 
     distances = []
     for penalty in (1e-2, 1.0, 100.0, 1e9):
         model, task, chosen = adapted(
-            Config(adaptation_penalty=penalty), saved, head, new_nd[:30], new_n[:30]
+            Config(adaptation_penalty=penalty, adaptation_share=0.0),
+            saved,
+            head,
+            new_nd[:30],
+            new_n[:30],
         )
         assert chosen == {"emotion": penalty}
         torch.testing.assert_close(model.mean_d, saved.mean_d)
@@ -285,7 +292,8 @@ def test_adapted_weights_are_the_minimum_of_the_penalized_cross_entropy() -> Non
     saved, head = fit(Config(), x_nd, target_n, groups=groups)
     new_nd, new_n, _ = make_data(1)
     new_n[:5] = -1
-    model, task, _ = adapted(Config(adaptation_penalty=3.0), saved, head, new_nd[:40], new_n[:40])
+    config = Config(adaptation_penalty=3.0, adaptation_share=0.0)
+    model, task, _ = adapted(config, saved, head, new_nd[:40], new_n[:40])
     weight_kd = task.head.weight.detach().clone().requires_grad_()
     vector_nd, kept = model.standardize(new_nd[:40]), new_n[:40] >= 0
     logit_nk = vector_nd[kept] @ weight_kd.T + task.head.bias.detach()
@@ -303,12 +311,63 @@ def test_validation_selects_the_penalty_and_priors_are_those_of_the_new_recipe()
     expected_k = bias_k - torch.tensor([0.0, np.log(4.0), 0.0])
     torch.testing.assert_close(same.head.bias.detach(), expected_k.float())
     swapped_n = torch.where(target_n >= 0, 2 - target_n, target_n)  # anger and sadness change names
-    learnt = adapted(Config(), saved, head, x_nd, swapped_n, validation=(x_nd[::2], swapped_n[::2]))
-    kept = adapted(Config(), saved, head, x_nd, swapped_n, validation=(x_nd[::2], target_n[::2]))
+    config = Config(adaptation_share=0.0)
+    learnt = adapted(config, saved, head, x_nd, swapped_n, validation=(x_nd[::2], swapped_n[::2]))
+    kept = adapted(config, saved, head, x_nd, swapped_n, validation=(x_nd[::2], target_n[::2]))
     assert learnt[2]["emotion"] == min(PENALTIES)
-    assert kept[2]["emotion"] == max(PENALTIES)
+    assert kept[2]["emotion"] in PENALTIES[-2:]
     unchosen = adapted(Config(), saved, head, x_nd, target_n)
     assert unchosen[2]["emotion"] == PENALTIES[len(PENALTIES) // 2]
+
+
+def test_adaptation_starts_between_the_saved_discriminant_and_that_of_the_new_utterances() -> None:
+    """With a penalty that forbids any change, the weights are those of the start."""
+    x_nd, target_n, groups = make_data()
+    saved, head = fit(Config(), x_nd, target_n, groups=groups)
+    new_nd, new_n, _ = make_data(1)
+    new_nd[:, 0] = -new_nd[:, 0]
+    kept = new_n != 2
+    new_nd, new_n = new_nd[kept], new_n[kept]
+    weights = {}
+    for share in (0.0, 0.25, 1.0):
+        config = Config(adaptation_penalty=1e12, adaptation_share=share)
+        task = adapted(config, saved, head, new_nd, new_n)[1]
+        weights[share] = task.head.weight.detach(), task.head.bias.detach()
+    saved_kd = head.head.weight.detach()
+    torch.testing.assert_close(weights[0.0][0], saved_kd)
+    moments = ClassMoments(
+        [saved.standardize(new_nd)], new_n, (new_n >= 0).double(), [""] * len(new_n)
+    )
+    own_kd = moments.fit_discriminant(3, Config())[0]
+    scale = saved_kd[:2].norm() / own_kd[:2].norm()
+    torch.testing.assert_close(weights[1.0][0][:2], (scale * own_kd[:2]).float())
+    for mixed, first, last in zip(*(weights[share] for share in (0.25, 0.0, 1.0)), strict=True):
+        torch.testing.assert_close(mixed, 0.75 * first + 0.25 * last)
+        torch.testing.assert_close(mixed[2], first[2])  # the new utterances lack this class
+
+
+def test_a_class_is_absent_by_its_weights_not_by_its_bias() -> None:
+    """A discriminant of few utterances has long weights and biases far below an absent class's."""
+    saved = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([0.5, -0.5]).double()
+    new = torch.tensor([[10.0, 0.0], [0.0, 0.0]]).double(), torch.tensor([-50.0, -30.0]).double()
+    weight_kd, bias_k = interpolate_weights(saved, new, 0.5)
+    torch.testing.assert_close(weight_kd, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    torch.testing.assert_close(bias_k, torch.tensor([0.25 - 2.5, -0.5]))
+
+
+def test_more_utterances_have_a_larger_share_and_validation_selects_it() -> None:
+    model, _ = build(Config())
+    few, many = torch.tensor([0, 1, -1]), torch.arange(300) % 3
+    assert model._list_shares(few, False) == (2 / (2 + SHARE_COUNT),)
+    assert model._list_shares(many, False) == (300 / (300 + SHARE_COUNT),)
+    assert tuple(model._list_shares(few, True)) == SHARES
+    x_nd, target_n, groups = make_data()
+    saved, head = fit(Config(), x_nd, target_n, groups=groups)
+    swapped_n = torch.where(target_n >= 0, 2 - target_n, target_n)
+    task = adapted(Config(), saved, head, x_nd, swapped_n, validation=(x_nd, swapped_n))[1]
+    same_kd, weight_kd = head.head.weight.detach(), task.head.weight.detach()
+    assert float(torch.cosine_similarity(weight_kd[0], same_kd[0], dim=0)) < 0
+    assert float(torch.cosine_similarity(weight_kd[0], same_kd[2], dim=0)) > 0.5
 
 
 def test_adaptation_needs_a_model_of_the_same_kind() -> None:
