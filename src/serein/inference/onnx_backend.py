@@ -94,7 +94,8 @@ class ONNXBackend:
         if file is not None and document:
             check_digest(document, file, graph_path)
             weights = _collect_weights(document, file, graph_path)
-        self._session = open_session(graph, str(graph_path), threads, weights)
+        fold = self.is_exported
+        self._session = open_session(graph, str(graph_path), threads, weights, fold=fold)
         self._output_names = [output.name for output in self._session.get_outputs()]
         try:
             if not document:

@@ -114,7 +114,7 @@ def load_onnx(content: bytes, name: str) -> Bundle:
         BundleError: the file is corrupt, or was not written by this package.
         BackendError: onnxruntime is missing or broken.
     """
-    session = open_session(content, name)
+    session = open_session(content, name, fold=True)
     try:
         document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
         bundle.check_format(document, name)

@@ -21,6 +21,8 @@ def open_session(
     name: str,
     threads: int | None = 1,
     weights: Mapping[str, np.ndarray] | None = None,
+    *,
+    fold: bool = False,
 ) -> Any:
     """Open an ONNX file with onnxruntime, on the CPU.
 
@@ -29,6 +31,8 @@ def open_session(
         name: of the file in errors.
         threads: processor threads; None is one for each core.
         weights: of a graph without its own, by their names.
+        fold: whether to compute constants when the file is opened: exported files have weights in
+            fp16, and nodes that cast them.
 
     Raises:
         BackendError: onnxruntime is missing, broken, or too old.
@@ -37,8 +41,9 @@ def open_session(
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads or 0, 4
-    # The exporter has folded the constants; further optimization takes longer than it saves.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Further optimization takes longer than it saves.
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if fold else levels.ORT_DISABLE_ALL
     options.enable_mem_pattern = False  # it would keep a plan for each length of a recording
     try:
         if weights:
