@@ -269,7 +269,8 @@ def test_provisional_answers_and_a_summary_on_request(host: Host, wave: Wave, pc
     assert [one["start"] for one in found.items] == [one["start"] for one in plain.items]
     assert {one["type"] for one in plain.messages} == {"ready", "segments", "done"}
     kinds = [one["type"] for one in found.messages]
-    assert kinds.count("segments") == len([one for one in plain.messages if "items" in one])
+    # Speech is looked for in every block, so that final answers come earlier, too.
+    assert kinds.count("segments") >= len([one for one in plain.messages if "items" in one])
     timeline = small_recognizer().timeline((pcm, RATE), window=3.0, hop=1.0)
     done = found.last
     assert done["type"] == "done"

@@ -38,6 +38,10 @@ MAX_FRAGMENTS = 1024
 """Fragments of a WebSocket message, and control frames between two messages."""
 SLICE_BYTES = 4096
 """Bytes that a WebSocket parses before it checks its limits."""
+SLICES_PER_TURN = 4
+"""Slices of all WebSockets that are parsed in a turn of the event loop."""
+READ_BYTES = 2**16
+"""Bytes that are read from a connection at a time."""
 PARTIAL_BYTES = 64 * 2**20
 """Bytes of incomplete WebSocket messages of all clients."""
 REQUESTS_PER_TURN = 8
@@ -113,18 +117,23 @@ class RequestTurns:
     long as a burst of requests takes.
     """
 
-    def __init__(self) -> None:
-        """Create an empty queue."""
-        self._waiting: deque[LimitedHTTPProtocol] = deque()
+    def __init__(self, limit: int = REQUESTS_PER_TURN) -> None:
+        """Create an empty queue.
 
-    def add(self, protocol: "LimitedHTTPProtocol") -> None:
+        Args:
+            limit: connections that are read in a turn.
+        """
+        self._limit = limit
+        self._waiting: deque[LimitedHTTPProtocol | LimitedWebSocketProtocol] = deque()
+
+    def add(self, protocol: "LimitedHTTPProtocol | LimitedWebSocketProtocol") -> None:
         """Queue a connection."""
         self._waiting.append(protocol)
         if len(self._waiting) == 1:
             protocol.loop.call_soon(self._run)
 
     def _run(self) -> None:
-        for _ in range(min(REQUESTS_PER_TURN, len(self._waiting))):
+        for _ in range(min(self._limit, len(self._waiting))):
             protocol = self._waiting.popleft()
             protocol.read_queued()
         if self._waiting:
@@ -137,6 +146,7 @@ class ServerConfig(uvicorn.Config):
     def __init__(self, app: Any, limits: ConnectionLimits, **options: Any) -> None:
         """Use the protocols of this module."""
         self.limits, self.turns = limits, RequestTurns()
+        self.slice_turns = RequestTurns(SLICES_PER_TURN)
         super().__init__(
             app,
             # uvloop accepts one connection in a turn, and a burst of requests would come first.
@@ -196,6 +206,8 @@ class LimitedHTTPProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Admit a connection, or refuse it."""
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        if hasattr(transport, "max_size"):  # asyncio reads four times as much
+            transport.max_size = READ_BYTES
         super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
         if self._limits.admit(transport):
             self._expect_head()
@@ -354,28 +366,46 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         """Create the protocol of a connection."""
         super().__init__(config, *args, **kwargs)
         self._limits = cast(ServerConfig, config).limits
+        self._turns = cast(ServerConfig, config).slice_turns
         self._partial = self._control_frames = 0
+        self._queued = bytearray()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection."""
         self._limits.release(self.transport)
         self._set_partial(0)
+        self._queued.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data in slices, so that a violation ends the connection at once."""
-        for start in range(0, len(data), SLICE_BYTES):
-            if self.transport.is_closing():
-                return
-            piece = data[start : start + SLICE_BYTES]
-            self._set_partial(self._partial + len(piece))
-            super().data_received(piece)
-            if len(self.frames) > MAX_FRAGMENTS:
-                self._fail(1008, f"more than {MAX_FRAGMENTS} fragments of a message")
-            elif self._control_frames > MAX_FRAGMENTS:
-                self._fail(1008, "too many control frames")
-            elif self._limits.partial_bytes > PARTIAL_BYTES and self._partial > SLICE_BYTES:
-                self._fail(1013, "too many incomplete messages of all clients")
+        """Queue data after the handshake; no more is read until it was parsed."""
+        if not self.handshake_initiated:
+            super().data_received(data)
+            return
+        if not self._queued:
+            self._turns.add(self)
+        self._queued += data
+        self.transport.pause_reading()
+
+    def read_queued(self) -> None:
+        """Parse a slice of the data that was queued, so that a violation ends the connection."""
+        piece = bytes(self._queued[:SLICE_BYTES])
+        del self._queued[:SLICE_BYTES]
+        if not piece or self.transport.is_closing():
+            self._queued.clear()
+            return
+        self._set_partial(self._partial + len(piece))
+        super().data_received(piece)
+        if len(self.frames) > MAX_FRAGMENTS:
+            self._fail(1008, f"more than {MAX_FRAGMENTS} fragments of a message")
+        elif self._control_frames > MAX_FRAGMENTS:
+            self._fail(1008, "too many control frames")
+        elif self._limits.partial_bytes > PARTIAL_BYTES and self._partial > SLICE_BYTES:
+            self._fail(1013, "too many incomplete messages of all clients")
+        if self._queued:
+            self._turns.add(self)
+        elif not self.read_paused:
+            self.transport.resume_reading()
 
     def send_receive_event_to_app(self) -> None:
         """Pass a complete message on."""
