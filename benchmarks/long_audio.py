@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -167,6 +168,7 @@ def _measure_process(file: Path, mode: str) -> dict[str, float]:
 
 if __name__ == "__main__":
     tune_process()  # as commands do
+    backend: Any
     model, backend = (*sys.argv[3:], *(DEFAULT_MODEL, "auto")[len(sys.argv) - 3 :])
     recognizer, start = Recognizer(model, backend=backend), process_time()
     timeline = recognizer.timeline(sys.argv[1], speech=sys.argv[2] == "speech")
