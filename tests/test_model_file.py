@@ -14,6 +14,7 @@ from serein import bundle, model_file
 from serein.bundle import Bundle, Card
 from serein.errors import BundleError, EncoderError
 from serein.features import whisper
+from serein.inference import shipped_graphs
 from serein.inference.hub_card import HubMetadata, write_hub_files
 from serein.inference.model_loading import list_models
 from serein.inference.recognizer import Recognizer
@@ -157,6 +158,25 @@ def test_a_damaged_entry_is_refused(pair: tuple[Path, Path], entry: str) -> None
     for read in (bundle.load, read_model_file, lambda path: copy_model_file(path, path)):
         with pytest.raises(BundleError, match="is not a serein model"):
             read(second)
+
+
+def test_a_model_that_was_trained_again_gives_up_the_encoder_of_the_other(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_graph(path: Path) -> None:
+        for suffix in (".onnx", ".graph.json"):
+            path.with_suffix(suffix).touch()
+
+    models = dict(zip(("serein-base", "serein-base-noncommercial"), pair, strict=True))
+    before = [weights(path) for path in pair]
+    monkeypatch.setattr(shipped_graphs, "list_models", lambda: models)
+    monkeypatch.setattr(shipped_graphs, "write_graph", write_graph)
+    monkeypatch.setattr(shipped_graphs, "ENCODER_PREFIX", "model.")
+    shipped_graphs.main([*models])
+    assert capsys.readouterr().out.count("MB") == 4
+    shared = ["shared" in read_metadata(path.read_bytes()) for path in pair]
+    assert shared == [False, True]
+    assert [weights(path) for path in pair] == before
 
 
 def test_the_shipped_models_share_their_encoder_and_answer_as_whole_files(tmp_path: Path) -> None:
