@@ -31,7 +31,7 @@ from serein.service.connections import (
     ServerConfig,
     raise_file_limit,
 )
-from serein.service.engine import Engine
+from serein.service.engine import MAX_WAIT_FACTOR, Engine
 from serein.service.observability import LOGGER, ObservabilityMiddleware, log_to
 from serein.service.origins import OriginMiddleware
 from serein.service.schemas import Problem, describe_responses
@@ -221,7 +221,9 @@ def build_uvicorn_config(app: ObservabilityMiddleware, config: ServiceConfig) ->
         access_log=False,
         server_header=False,
         lifespan="off",
-        timeout_graceful_shutdown=round(config.body_seconds + config.answer_seconds),
+        timeout_graceful_shutdown=round(
+            config.body_seconds + MAX_WAIT_FACTOR * config.answer_seconds
+        ),
     )
 
 
