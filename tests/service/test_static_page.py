@@ -190,16 +190,19 @@ def test_answers_of_other_models(
         save(rating_recognizer().bundle, Path(model))
     write_static_page(tmp_path / "page", [model], ort_web=ort_web)
     recognizer = Recognizer(model)
-    content = encode("wav", make_wave(corpus, 44_100, 6.2))
+    wave = make_wave(corpus, 44_100, 6.2)
+    content = encode("wav", wave, 44_100)
+    quiet = np.zeros((3 * 44_100, 1), np.float32)
+    surrounded = encode("wav", np.concatenate([quiet, wave, quiet]), 44_100)
     with (
         closing(Engine(recognizer, ServiceConfig(decoders=1), ())) as engine,
         serve_folder(tmp_path / "page") as url,
         open_page(chromium, url) as page,
     ):
-        for query in (DEFAULTS, FINE):
+        for sent, query in ((content, FINE), (surrounded, DEFAULTS)):
             own = {"model": recognizer.name, **query}
-            found = page.evaluate(OVERVIEW, ["a.wav", base64.b64encode(content).decode(), own])
-            wanted = request(Client(create_app(engine)), "a.wav", content, query)
+            found = page.evaluate(OVERVIEW, ["a.wav", base64.b64encode(sent).decode(), own])
+            wanted = request(Client(create_app(engine)), "a.wav", sent, query)
             for document in (found, wanted):
                 document["files"].pop("csv")
             assert_agrees(found, wanted)

@@ -22,6 +22,7 @@ from serein.errors import ConfigError, StorageError
 from serein.inference.formats import as_card
 from serein.inference.model_loading import find_model_file, get_model_name
 from serein.inference.onnx_backend import ONNXBackend
+from serein.inference.predictor import POOLING_FRONT_ENDS
 from serein.inference.recognizer import Recognizer
 from serein.inference.standalone_graph import build_standalone_graph
 from serein.inference.vad import SILERO_FOLDER
@@ -229,6 +230,7 @@ def _describe_model(recognizer: Recognizer) -> dict[str, Any]:
         "maps": backend.strides,
         "dimensions": {name: asdict(own) for name, own in recognizer.dimension_sources.items()},
         "class_set": class_set,
+        "trims_silence": description.recipe.features.get("name") in POOLING_FRONT_ENDS,
     }
 
 

@@ -1,7 +1,7 @@
 // A loaded model: samples in, answers out, as in `serein/inference/predictor.py`.
 
 import {averageRows, roundHalfEven, sum} from "./numbers.js";
-import {containsSpeech} from "./vad.js";
+import {containsSpeech, findSpeech} from "./vad.js";
 
 const MIN_NORM_MASS = 0.5;
 const MIDDLE_RATING = 3, RATING_SCALE = 2;
@@ -17,8 +17,9 @@ export class Predictor {
 
   // The mean over the windows of a recording: samples at the model's rate; onWindow is called after each window.
   async predict(source, wave, onWindow) {
-    const maxLength = this.window === null ? wave.length : roundHalfEven(this.window * this.rate);
-    const bounds = splitEvenly(wave.length, maxLength), predictions = [];
+    const [start, end] = this.trims_silence ? await findSpeech(this.silero, wave, this.rate) : [0, wave.length];
+    const maxLength = this.window === null ? end - start : roundHalfEven(this.window * this.rate), predictions = [];
+    const bounds = splitEvenly(end - start, maxLength).map(edges => edges.map(edge => start + edge));
     for (const [first, last] of bounds) {
       const samples = wave.slice(first, last);
       const hasSpeech = await containsSpeech(this.silero, samples, this.rate);

@@ -1,13 +1,14 @@
 // Speech detection with silero-vad, as in `serein/inference/vad.py`; times are in milliseconds.
 
-import {concatenate} from "./numbers.js";
+import {concatenate, roundHalfEven} from "./numbers.js";
 import {Resampler} from "./resampling.js";
 
 export const SAMPLE_RATE = 16000;
 const BLOCK_SAMPLES = 512, CONTEXT_SAMPLES = 64, BLOCK_MS = 32;
-const CHUNK_BLOCKS = 1000, WARM_UP_BLOCKS = 250, ENCODER_BATCH_SIZE = 512, STATE_SIZE = 128;
+const CHUNK_BLOCKS = 1000, WARM_UP_BLOCKS = 250, ENCODER_BATCH_SIZE = 64, STATE_SIZE = 128;
 const THRESHOLD = 0.5, NEG_THRESHOLD = 0.35, MIN_SILENCE_MS = 500, MIN_SPEECH_MS = 250, SPEECH_PAD_MS = 100;
 const MIN_SILENCE_BLOCKS = Math.ceil(MIN_SILENCE_MS / BLOCK_MS);
+const OUTER_SILENCE_SECONDS = 0.5;  // that findSpeech leaves before and after the speech
 const PRESENCE_THRESHOLD = 0.2, MIN_PRESENCE_BLOCKS = 2, BLOCKS_PER_EXTRA = 250, BLOCKS_PER_STEP = 16;
 
 // The two graphs of silero-vad.
@@ -18,9 +19,13 @@ export class SileroModel {
 
   // Encodes blocks with their context (N x 576) to N x 128, each block independently.
   async encode(blocks) {
-    const size = BLOCK_SAMPLES + CONTEXT_SAMPLES;
-    const {encoded} = await this.encoder.run({wave: [blocks, [blocks.length / size, size]]}, ["encoded"]);
-    return encoded.data;
+    const size = BLOCK_SAMPLES + CONTEXT_SAMPLES, parts = [];
+    for (let first = 0; first < blocks.length; first += ENCODER_BATCH_SIZE * size) {
+      const part = blocks.slice(first, first + ENCODER_BATCH_SIZE * size);
+      const {encoded} = await this.encoder.run({wave: [part, [part.length / size, size]]}, ["encoded"]);
+      parts.push(encoded.data);
+    }
+    return concatenate(parts);
   }
 
   // Maps encoded blocks (T x 128) and a state to T probabilities and the next state.
@@ -59,10 +64,7 @@ class ChunkedVAD {
     if (last) samples = concatenate([samples, padding(samples.length - CONTEXT_SAMPLES)]);
     const blocks = cutBlocks(samples), size = BLOCK_SAMPLES + CONTEXT_SAMPLES, count = blocks.length / size;
     this.rest = samples.slice(count * BLOCK_SAMPLES);
-    const encoded = [this.before];
-    for (let first = 0; first < count; first += ENCODER_BATCH_SIZE)
-      encoded.push(await this.model.encode(blocks.slice(first * size, (first + ENCODER_BATCH_SIZE) * size)));
-    const known = concatenate(encoded), offset = this.position - this.before.length / STATE_SIZE;
+    const known = concatenate([this.before, await this.model.encode(blocks)]), offset = this.position - this.before.length / STATE_SIZE;
     const end = this.position + count, probabilities = [];
     while (this.position < end) {
       const start = this.position, isNewChunk = start % CHUNK_BLOCKS === 0;
@@ -145,16 +147,34 @@ export class SileroVAD {
 
 // Whether a window of a recording contains speech.
 export async function containsSpeech(model, wave, rate) {
-  const samples = new Resampler(rate, SAMPLE_RATE).add(wave, {last: true});
-  const blocks = cutBlocks(concatenate([new Float32Array(CONTEXT_SAMPLES), samples, padding(samples.length)]));
-  const size = BLOCK_SAMPLES + CONTEXT_SAMPLES, count = blocks.length / size;
+  const blocks = splitBlocks(wave, rate), size = BLOCK_SAMPLES + CONTEXT_SAMPLES, count = blocks.length / size;
   let speechBlocks = 0, state = zeroState();
   for (let first = 0; first < count; first += BLOCKS_PER_STEP) {
     const encoded = await model.encode(blocks.slice(first * size, (first + BLOCKS_PER_STEP) * size));
     const found = await model.step(encoded, state);
     state = found.state;
     speechBlocks += found.probabilities.filter(p => p >= PRESENCE_THRESHOLD).length;
-    if (speechBlocks >= MIN_PRESENCE_BLOCKS + Math.floor((first + BLOCKS_PER_STEP) / BLOCKS_PER_EXTRA)) return true;
+    if (speechBlocks >= requiredBlocks(first + BLOCKS_PER_STEP)) return true;
   }
   return false;
+}
+
+// The first sample, and the one after the last, of a part with all speech of a recording and some silence around
+// it; the whole recording without speech.
+export async function findSpeech(model, wave, rate) {
+  const blocks = splitBlocks(wave, rate), count = blocks.length / (BLOCK_SAMPLES + CONTEXT_SAMPLES);
+  const {probabilities} = await model.step(await model.encode(blocks), zeroState());
+  const speech = [...probabilities.keys()].filter(block => probabilities[block] >= PRESENCE_THRESHOLD);
+  if (speech.length < requiredBlocks(count)) return [0, wave.length];
+  const margin = roundHalfEven(OUTER_SILENCE_SECONDS * rate), size = rate * BLOCK_SAMPLES / SAMPLE_RATE;
+  const first = roundHalfEven(speech[0] * size) - margin, last = roundHalfEven((speech.at(-1) + 1) * size) + margin;
+  return [Math.max(0, first), Math.min(wave.length, last)];
+}
+
+const requiredBlocks = count => MIN_PRESENCE_BLOCKS + Math.floor(count / BLOCKS_PER_EXTRA);
+
+// The blocks of a recording with their context; the last one is padded with zeros.
+function splitBlocks(wave, rate) {
+  const samples = new Resampler(rate, SAMPLE_RATE).add(wave, {last: true});
+  return cutBlocks(concatenate([new Float32Array(CONTEXT_SAMPLES), samples, padding(samples.length)]));
 }
