@@ -102,7 +102,7 @@ def test_speech_is_detected_at_any_level_and_offset(
 
 
 @pytest.mark.parametrize("rate", [RATE, RATE // 2])
-def test_the_part_with_speech_has_half_a_second_of_silence_around_it(
+def test_the_part_with_speech_has_a_second_of_silence_around_it(
     rate: int, speech: Samples
 ) -> None:
     speech_s = np.ascontiguousarray(speech[:: RATE // rate])
@@ -111,8 +111,8 @@ def test_the_part_with_speech_has_half_a_second_of_silence_around_it(
     padded_s = np.concatenate([np.zeros(before - len(noise(1)[:before]), np.float32), padded_s])
     parts = find_speech([padded_s, speech_s, NONSPEECH["silence"], padded_s[:before]], rate)
     first, last = parts[0]
-    assert before - 0.7 * rate <= first <= before
-    assert before + len(speech_s) <= last + 0.3 * rate <= before + len(speech_s) + 1.0 * rate
+    assert before - 1.2 * rate <= first <= before - 0.5 * rate
+    assert 0.5 * rate <= last - before - len(speech_s) <= 1.2 * rate
     assert parts[1] == (0, len(speech_s))
     assert parts[2] == (0, len(NONSPEECH["silence"]))
     assert parts[3] == (0, before)

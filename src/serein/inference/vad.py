@@ -62,8 +62,9 @@ reach even this. Noises, beeps, sirens, drums and chords do not reach it; some m
 """
 BLOCKS_PER_EXTRA = 250
 """One more block is required for every 8 s that were scored."""
-OUTER_SILENCE_SECONDS = 0.5
-"""Silence that ``find_speech`` leaves before and after the speech."""
+OUTER_SILENCE_SECONDS = 1.0
+"""Silence that ``find_speech`` leaves before and after the speech: as much as recordings of RAVDESS
+have, whose score falls with less."""
 BLOCKS_PER_STEP = 16
 """Blocks that are scored before ``contains_speech`` checks whether it can stop."""
 
