@@ -233,7 +233,7 @@ def test_a_plan_and_suspects_show_themselves(corpus: Corpus) -> None:
         "li2019-emodb-single-task", corpus, settings={"training.epochs": 1}, measure_time=False
     )
     text = repr(planned)
-    assert "leave-one-speaker-out, 4 folds, 24 of 24 utterances" in text
+    assert "leave-one-speaker-out, 4 folds x 1 epoch\n24 of 24 utterances are used\n" in text
     assert "warning: sentence: the sentences of 24 of 24 test utterances" in text
     assert len(text.splitlines()) < 12
     page = planned._repr_html_()
@@ -275,6 +275,10 @@ def test_results_as_a_data_frame() -> None:
     task, classes = next((task, names) for task, names in results.classes.items() if names)
     first = results.predictions[0]
     assert frame.id[0] == first.id
+    assert "transcript" not in frame
+    spoken = replace(first, text="a b", transcripts={results.headline: "a c"})
+    with_words = replace(results, predictions=[spoken]).to_frame()
+    assert with_words[["text", "transcript"]].iloc[0].tolist() == ["a b", "a c"]
     assert frame[task][0] == first.truth[task]
     assert frame[f"{task}_predicted"][0] == first.predicted_label(results.headline, task, classes)
     shares = [frame[f"{task}_{name}"][0] for name in classes]

@@ -47,6 +47,8 @@ def test_unknown_classes_are_dropped_and_counted(other: Corpus) -> None:
     assert list(found.recalls) == ["anger", "neutral", "sadness"]
     assert found.recalls["sadness"] is None
     assert results.corpus["utterances"] == 6
+    texts = {utterance.id: utterance.text for utterance in other.utterances}
+    assert [one.text for one in results.predictions] == [texts[p.id] for p in results.predictions]
     assert results.name == "mine-synthetic"
     assert results.headline == "model"
 

@@ -83,6 +83,13 @@ def test_runs_without_held_out_predictions_are_refused(results: Results) -> None
     saved = replace(results, selections={MODEL: "all classes"}, headline=MODEL)
     with pytest.raises(ConfigError, match="scored a model as it is, which may have been trained"):
         find_suspects(saved)
+    own = [
+        replace(item, selections={MODEL: item.selections[results.headline]})
+        for item in results.predictions
+    ]
+    trained = {**results.recipe, "model": {"name": "external", "trained": True}}
+    in_folds = replace(saved, recipe=trained, predictions=own)
+    assert len(find_suspects(in_folds).suspects) == 10, "an estimator is trained in each fold"
     with pytest.raises(ConfigError, match="has no classification task"):
         find_suspects(replace(results, classes={"arousal": []}))
 

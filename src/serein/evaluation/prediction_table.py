@@ -43,8 +43,8 @@ EPOCH_COLUMN = "epoch"
 OTHER_COLUMNS = {
     *("speaker", "gender", "start", "end", "duration", "seconds", "confidence", "score", "text"),
     *("language", "corpus", "truth", "target", "session", "dialogue", "split", "index", "model"),
-    *("model_hash", "unnamed: 0", "reason", "channel", "subset", FOLD_COLUMN, EPOCH_COLUMN),
-    *(*ID_COLUMNS, *LABEL_COLUMNS),
+    *("model_hash", "unnamed: 0", "reason", "channel", "subset", "transcript"),
+    *(FOLD_COLUMN, EPOCH_COLUMN, *ID_COLUMNS, *LABEL_COLUMNS),
 }
 """Columns that are no class, whatever they hold."""
 PREFIXES = ("{task}_", "{task}:", "{task}.", "p_", "prob_", "probability_")

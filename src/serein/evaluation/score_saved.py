@@ -119,10 +119,8 @@ def score_model(
     predictions = add_votes(predictions, scorable, recipe, system.classes, class_set)
     if predicted.texts:
         predictions = [
-            replace(prediction, text=utterance.text, transcripts={MODEL: text})
-            for prediction, utterance, text in zip(
-                predictions, scorable, predicted.texts, strict=True
-            )
+            replace(prediction, transcripts={MODEL: text})
+            for prediction, text in zip(predictions, predicted.texts, strict=True)
         ]
     scored = replace(corpus, utterances=tuple(scorable))
     overlap = check_training_overlap(bundle.card, scored, content_hashes, whole=corpus)

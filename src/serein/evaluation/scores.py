@@ -165,8 +165,8 @@ def build_predictions(plan: Plan, fold: Fold, training_run: TrainingRun) -> list
         name: output[TRANSCRIPT] for name, output in outputs.items() if TRANSCRIPT in output
     }
     if word_ids:
-        return add_transcripts(plan, fold, tested, predictions, word_ids)
-    return add_read_transcripts(tested, predictions, plan.load_asr_transcripts())
+        return add_transcripts(plan, fold, predictions, word_ids)
+    return add_read_transcripts(predictions, plan.load_asr_transcripts())
 
 
 def build_held_out_predictions(
@@ -242,6 +242,7 @@ def build_prediction(
         gender=utterance.gender,
         corpus=utterance.corpus,
         language=utterance.language,
+        text=utterance.text,
         truth=truth,
         selections={
             name: {task: rows[index] for task, rows in output.items()}
@@ -378,17 +379,15 @@ def _mean_over_folds(
 def add_transcripts(
     plan: Plan,
     fold: Fold,
-    tested: Sequence[Utterance],
     predictions: Sequence[Prediction],
     word_ids: Mapping[str, Tensor],
 ) -> list[Prediction]:
-    """Add the reference and the recognized transcripts to the predictions of a fold.
+    """Add the recognized transcripts to the predictions of a fold.
 
     Args:
         plan: the plan.
         fold: the fold, whose training subset the vocabulary comes from.
-        tested: the utterances of its test subset.
-        predictions: one for each of these.
+        predictions: one for each utterance of its test subset.
         word_ids: for each selection, (n, L) word ids.
     """
     vocabulary = Vocabulary(build_word_list(plan.corpus.select(fold.train), plan.recipe))
@@ -396,32 +395,26 @@ def add_transcripts(
     return [
         replace(
             prediction,
-            text=utterance.text,
             transcripts={name: vocabulary.decode(row[index]) for name, row in rows.items()},
         )
-        for index, (prediction, utterance) in enumerate(zip(predictions, tested, strict=True))
+        for index, prediction in enumerate(predictions)
     ]
 
 
 def add_read_transcripts(
-    tested: Sequence[Utterance],
-    predictions: Sequence[Prediction],
-    transcripts: Mapping[str, str | None],
+    predictions: Sequence[Prediction], transcripts: Mapping[str, str | None]
 ) -> list[Prediction]:
     """Add the ASR transcripts that a system read to its predictions; the same for every selection.
 
     Args:
-        tested: the utterances of a test subset.
-        predictions: one for each of these.
+        predictions: one for each utterance of a test subset.
         transcripts: by utterance id; empty for a system that reads none.
     """
     return [
         prediction
         if (words := transcripts.get(prediction.id)) is None
-        else replace(
-            prediction, text=utterance.text, transcripts=dict.fromkeys(prediction.selections, words)
-        )
-        for prediction, utterance in zip(predictions, tested, strict=True)
+        else replace(prediction, transcripts=dict.fromkeys(prediction.selections, words))
+        for prediction in predictions
     ]
 
 

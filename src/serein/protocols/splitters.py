@@ -309,10 +309,12 @@ def group_by(utterances: Sequence[Utterance], name: str) -> Groups:
     missing = [id_ for id_, value in values.items() if value is None]
     if missing:
         folders = ", or in folders of classes a subfolder for each speaker: anger/ann/001.wav"
+        columns = sorted({label for utterance in utterances for label in utterance.labels})
         raise ProtocolError(
             f"{len(missing)} of {len(utterances)} utterances have no {name}, the first is "
             f"{missing[0]}; a split by {name} needs one for each. Add a {name} column"
-            f"{folders if name == 'speaker' else ''}."
+            f"{folders if name == 'speaker' else ''}; or name the one of your table that has them, "
+            f"--corpus NAME=TABLE,{name}=COLUMN. Its labels are {', '.join(columns) or 'none'}."
         )
     groups: Groups = {}
     for utterance in sorted(utterances, key=lambda u: (str(values[u.id]), u.id)):

@@ -40,7 +40,7 @@ class Prediction:
             ``Results.classes``; or the value of a regression.
         corpus: its corpus, if several were read as one.
         language: the spoken language, if known.
-        text: the reference transcript, if the model recognizes words and the corpus has one.
+        text: the transcript of the corpus, if it has one.
         transcripts: for each selection, the transcript by the model.
         votes: for each task whose classes raters voted for, the share of each class; a task without
             votes is left out.
@@ -340,7 +340,7 @@ class OptimisticVariant:
     scores: dict[str, dict[str, float | None]]
 
 
-FRAME_ATTRIBUTES = ("id", "fold", "speaker", "gender", "corpus", "language")
+FRAME_ATTRIBUTES = ("id", "fold", "speaker", "gender", "corpus", "language", "text")
 """Attributes of a prediction that are columns of a data frame."""
 
 
@@ -486,9 +486,9 @@ class Results:
     def to_frame(self, selection: str | None = None) -> "pandas.DataFrame":
         """Return a data frame with a row for each prediction.
 
-        It has id, fold, speaker, gender, corpus and language; and for each task its label
-        (``emotion``), the prediction (``emotion_predicted``), and the probability of each class
-        (``emotion_anger``).
+        It has id, fold, speaker, gender, corpus, language and text; for a model that reads words
+        the ``transcript`` that it read; and for each task its label (``emotion``), the prediction
+        (``emotion_predicted``), and the probability of each class (``emotion_anger``).
 
         Args:
             selection: whose predictions; None is the quoted one.
@@ -508,6 +508,8 @@ class Results:
 
     def _to_row(self, prediction: Prediction, selection: str) -> dict[str, Any]:
         row: dict[str, Any] = {name: getattr(prediction, name) for name in FRAME_ATTRIBUTES}
+        if selection in prediction.transcripts:
+            row["transcript"] = prediction.transcripts[selection]
         for task, classes in self.classes.items():
             if task not in prediction.selections.get(selection, {}):
                 continue

@@ -145,10 +145,7 @@ class PlannedRun:
 
     def _describe(self) -> Iterator[str]:
         used, total = self.corpus["utterances"], self.corpus["total"]
-        yield (
-            f"{self.protocol['name']}, {count_noun(len(self.folds), 'fold')}, "
-            f"{used:,} of {total:,} utterances"
-        )
+        yield f"{used:,} of {total:,} utterances are used"
         yield from (f"left out: {one.count:,}, {one.description}" for one in self.left_out)
         if self.protocol["caution"]:
             yield f"caution: {self.protocol['caution']}"
