@@ -8,7 +8,7 @@ const BLOCK_SAMPLES = 512, CONTEXT_SAMPLES = 64, BLOCK_MS = 32;
 const CHUNK_BLOCKS = 1000, WARM_UP_BLOCKS = 250, ENCODER_BATCH_SIZE = 64, STATE_SIZE = 128;
 const THRESHOLD = 0.5, NEG_THRESHOLD = 0.35, MIN_SILENCE_MS = 500, MIN_SPEECH_MS = 250, SPEECH_PAD_MS = 100;
 const MIN_SILENCE_BLOCKS = Math.ceil(MIN_SILENCE_MS / BLOCK_MS);
-const OUTER_SILENCE_SECONDS = 0.5;  // that findSpeech leaves before and after the speech
+const OUTER_SILENCE_SECONDS = 1;  // that findSpeech leaves before and after the speech
 const PRESENCE_THRESHOLD = 0.2, MIN_PRESENCE_BLOCKS = 2, BLOCKS_PER_EXTRA = 250, BLOCKS_PER_STEP = 16;
 
 // The two graphs of silero-vad.
