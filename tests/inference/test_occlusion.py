@@ -177,7 +177,8 @@ def test_drops_equal_the_answers_to_occluded_recordings(seconds: float) -> None:
     for index in within[:: len(within) // 4]:
         start = int(spans.start_n[index])
         occluded_s = occlude(wave_s, background_s, start, start + spans.length, RATE)
-        there = recognizer((occluded_s, RATE)).tasks
+        (answer,) = recognizer.predict_many([("occluded", occluded_s)])
+        there = answer.tasks
         for task, track in found.occlusion.items():
             assert track.label is not None
             after = there[task].probabilities[track.label]
