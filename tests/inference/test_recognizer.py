@@ -78,7 +78,7 @@ def test_part_equals_the_cut_recording(recognizer: Recognizer, recording: Path) 
 
 def test_long_recording_is_the_mean_of_its_windows(recognizer: Recognizer) -> None:
     wave = noise(20)
-    whole = recognizer((wave, RATE))
+    (whole,) = recognizer.predict_many([("noise", wave)])
     assert [round(end - start, 3) for start, end in whole.windows] == [6.667] * 3
     assert whole.windows[-1][1] == pytest.approx(20)
     bounds = [round(start * RATE) for start, _ in whole.windows] + [len(wave)]
@@ -90,9 +90,9 @@ def test_long_recording_is_the_mean_of_its_windows(recognizer: Recognizer) -> No
 
 def test_more_windows_than_a_batch(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = noise(31)
-    whole = recognizer((wave, RATE))
+    (whole,) = recognizer.predict_many([("noise", wave)])
     monkeypatch.setattr("serein.inference.torch_backend.BATCH_SIZE", 2)
-    again = recognizer((wave, RATE))
+    (again,) = recognizer.predict_many([("noise", wave)])
     assert len(whole.windows) == 5
     for task, answer in whole.tasks.items():
         assert again.tasks[task].probabilities == pytest.approx(answer.probabilities, abs=1e-5)
