@@ -218,6 +218,7 @@ def test_silence_and_file_that_is_no_audio(opened: Any, service: Client) -> None
     assert found["whole"]["speech"] is False
     for content, fault in (
         (b"%PDF-1.7", "not audio that this browser reads"),
+        (encode("aiff"), "convert it to WAV, FLAC, MP3 or Ogg"),
         (b"", "is empty (0 bytes)"),
         (encode("wav", np.zeros(100, np.float32)), "has 6 ms of audio; expected at least 25 ms"),
     ):
