@@ -336,7 +336,8 @@ class LimitedHTTPProtocol(H11Protocol):
     def _on_deadline(self) -> None:
         """Close a connection without a request; say so if it has begun to send one."""
         self.read_queued()
-        if not self._is_idle or self._discarded is not None:
+        is_upgraded = not isinstance(self.transport, LingeringTransport)
+        if not self._is_idle or self._discarded is not None or is_upgraded:
             return
         if self._has_partial_head and self.conn.our_state is h11.IDLE:
             seconds = self._limits.head_seconds
