@@ -6,9 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.timing import Row
+from benchmarks.timing import MODEL, Row
 from serein.evaluation.provenance import describe_machine, package_versions, utc_now
-from serein.inference.model_loading import DEFAULT_MODEL
 
 NAMES = (
     *("logmel", "audio", "li2019", "zhang2019", "fu2020", "feng2020", "long_audio", "evaluation"),
@@ -53,7 +52,7 @@ def main() -> int:
         minutes = (perf_counter() - start) / 60
         conditions = (
             f"Measured {utc_now()}, in {minutes:.0f} minutes, on {describe_machine()}; {versions}. "
-            f"Rows that name no model use the default model `{DEFAULT_MODEL}`."
+            f"Rows that name no model use `{MODEL}`."
         )
         PAGE.write_text(
             "\n".join([HEAD, conditions, "", *lines, *BOUNDS, *bounds, ""]), encoding="utf-8"

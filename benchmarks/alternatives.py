@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from benchmarks.timing import Row
+from benchmarks.timing import MODEL, Row
 from serein.inference.recognizer import Recognizer
 from serein.synthetic import RATE, Voice, synthesize
 
@@ -161,7 +161,7 @@ def _memory(costs: Mapping[str, Cost], system: str) -> Row:
 
 
 def _time_lengths(files: Sequence[Path]) -> Iterator[Row]:
-    recognizer = Recognizer()
+    recognizer = Recognizer(MODEL)
     for file, seconds in zip(files, LENGTHS, strict=True):
         cpu_seconds = median([_time_file(recognizer, file) for _ in range(15)])
         speed = seconds / cpu_seconds

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.timing import Row
+from benchmarks.timing import MODEL, Row
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 CORPORA = ("emodb", "ravdess")
@@ -46,6 +46,7 @@ def main() -> list[Row]:
 def _time_command(folder: Path, output: Path) -> tuple[float, float]:
     """Return the wall time and the CPU time of the command in seconds."""
     command = [sys.executable, "-m", "serein", "recognize", str(folder), "-o", str(output)]
+    command += ["--model", MODEL]
     cpu_start, start = _children_cpu_time(), perf_counter()
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--jobs", str(JOBS)], check=True, capture_output=True, env=one_thread)

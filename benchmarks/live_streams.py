@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosedOK
 
 from benchmarks.long_audio import BLOCK_SECONDS, RATE, write_hour
 from benchmarks.service import run_service
-from benchmarks.timing import Row
+from benchmarks.timing import MODEL, Row
 from serein import audio
 from serein.inference.recognizer import Recognizer
 
@@ -142,6 +142,6 @@ if __name__ == "__main__":
     waves = [
         _load_wave(sys.argv[2], number, float(sys.argv[4])) for number in range(int(sys.argv[3]))
     ]
-    recognizer = Recognizer()
+    recognizer = Recognizer(MODEL)
     completing = [_find_completing_blocks(recognizer, wave) for wave in waves]
     print(json.dumps(asyncio.run(run_load(int(sys.argv[1]), waves, completing))))

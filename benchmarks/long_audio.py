@@ -22,9 +22,8 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks.timing import Row, peak_memory, time_alternately
+from benchmarks.timing import MODEL, Row, peak_memory, time_alternately
 from serein import audio
-from serein.inference.model_loading import DEFAULT_MODEL
 from serein.inference.recognizer import Recognizer
 from serein.inference.vad import BLOCK_SAMPLES, ChunkedVAD, contains_speech
 from serein.synthetic import SyntheticConfig, generate
@@ -77,7 +76,7 @@ def _time_streams(file: Path, kind: str, count: int) -> Iterator[Row]:
     all blocks before it are processed; the sample that completes a segment may be its first. The
     clock is CPU time.
     """
-    recognizer = Recognizer()
+    recognizer = Recognizer(MODEL)
     size, block_count = round(BLOCK_SECONDS * RATE), round(STREAM_SECONDS / BLOCK_SECONDS)
     starts = [7.3 * number for number in range(count)]
     waves = [audio.load(file, RATE, start=start, end=start + STREAM_SECONDS) for start in starts]
@@ -169,7 +168,7 @@ def _measure_process(file: Path, mode: str) -> dict[str, float]:
 if __name__ == "__main__":
     tune_process()  # as commands do
     backend: Any
-    model, backend = (*sys.argv[3:], *(DEFAULT_MODEL, "auto")[len(sys.argv) - 3 :])
+    model, backend = (*sys.argv[3:], *(MODEL, "auto")[len(sys.argv) - 3 :])
     recognizer, start = Recognizer(model, backend=backend), process_time()
     timeline = recognizer.timeline(sys.argv[1], speech=sys.argv[2] == "speech")
     seconds, windows = process_time() - start, len(timeline.windows)

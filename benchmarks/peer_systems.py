@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import peak_memory
+from benchmarks.timing import MODEL, peak_memory
 
 CLASSES = 7
 FEATURES = 88
@@ -26,7 +26,7 @@ def ours() -> RecognizeFiles:
     """Load the shipped model; it recognizes one file at a time."""
     from serein.inference.recognizer import Recognizer
 
-    recognizer = Recognizer()
+    recognizer = Recognizer(MODEL)
     return lambda files: [recognizer(file) for file in files]
 
 
@@ -35,7 +35,7 @@ def folder() -> RecognizeFiles:
     from serein.inference.recognizer import Recognizer
     from serein.inference.workers import RecognitionContext, recognize_files
 
-    recognizer = Recognizer()
+    recognizer = Recognizer(MODEL)
 
     def recognize(files: Sequence[Path]) -> object:
         return recognize_files(

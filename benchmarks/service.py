@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.timing import Row
+from benchmarks.timing import MODEL, Row
 from serein.synthetic import RATE, Voice, synthesize
 
 AUDIO = 2.8  # seconds, the mean of EMO-DB
@@ -79,7 +79,7 @@ def main() -> list[Row]:
 @contextmanager
 def run_service(folder: Path, *options: str) -> Iterator[int]:
     """Run a service in a separate process, and yield its port."""
-    command = [sys.executable, "-m", "serein", "serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "serein", "serve", "--port", "0", "--model", MODEL, *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
     assert process.stderr is not None
     with tempfile.TemporaryFile("w") as log:

@@ -7,6 +7,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+MODEL = "serein-light"
+"""Model of the rows that name none: the one for streams, folders and services of small machines."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
