@@ -150,7 +150,13 @@ def parse_cells(text: str) -> list[list[str | float]]:
     ("name", "rate", "seconds", "channels", "query"),
     [
         ("odd.wav", 16_000, 4.0137, 1, DEFAULTS),
-        ("long stereo.wav", 44_100, 7.31, 2, FINE),
+        (
+            "long stereo.wav",
+            44_100,
+            7.31,
+            2,
+            {"window": 2, "hop": 0.75, "smooth": 3, "speech": False},
+        ),
         ("telephone, line 2.wav", 8_000, 3.3333, 1, DEFAULTS),
         ("old.flac", 11_025, 2.7, 1, DEFAULTS),
         ("prime.wav", 44_101, 1.9, 1, FINE),
