@@ -355,7 +355,9 @@ def test_timeline_has_emotions(saved_joint_model: Path, corpora: dict[str, Path]
 
 
 def test_model_with_beam_search_is_not_exported(saved_joint_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="feng2020 with a speech recogniser cannot be exported: its"):
+    with pytest.raises(
+        ConfigError, match="feng2020 with a speech recogniser cannot be exported: its"
+    ):
         to_onnx(bundle.load(saved_joint_model), tmp_path / "joint.onnx")
 
 

@@ -102,9 +102,7 @@ def test_speech_is_detected_at_any_level_and_offset(
 
 
 @pytest.mark.parametrize("rate", [RATE, RATE // 2])
-def test_the_part_with_speech_has_a_second_of_silence_around_it(
-    rate: int, speech: Samples
-) -> None:
+def test_the_part_with_speech_has_a_second_of_silence_around_it(rate: int, speech: Samples) -> None:
     speech_s = np.ascontiguousarray(speech[:: RATE // rate])
     before, after = round(3.3 * rate), round(5.1 * rate)
     padded_s = np.concatenate([noise(1)[:before] * 1e-3, speech_s, np.zeros(after, np.float32)])
