@@ -179,7 +179,7 @@ def test_short_requests_beside_long_timelines(live: ServeProcess, corpus: Corpus
     def post_short() -> int:
         return client.post(f"{live.url}{RECOGNIZE}", content=short_file).status_code
 
-    probe(live, "a short file alone", post_short, 20)
+    alone = probe(live, "a short file alone", post_short, 20)
     with ExitStack() as stack:
         stack.callback(client.close)
         timelines = [stack.enter_context(closing(live.connect())) for _ in range(4)]
@@ -190,7 +190,7 @@ def test_short_requests_beside_long_timelines(live: ServeProcess, corpus: Corpus
         ):
             time.sleep(0.1)
         used = probe(live, "a short file beside four timelines", post_short, 40)
-        assert used <= MAX_SHORT_SECONDS
+        assert used <= max(MAX_SHORT_SECONDS, 10 * alone)  # the latter on slower processors
         for one in timelines:  # none was refused; they end with their connections
             one.setblocking(False)
             with suppress(BlockingIOError):

@@ -42,7 +42,7 @@ SLICES_PER_TURN = 4
 """Slices of all WebSockets that are parsed in a turn of the event loop."""
 READ_BYTES = 2**16
 """Bytes that are read from a connection at a time."""
-PARTIAL_BYTES = 64 * 2**20
+PARTIAL_BYTES = 32 * 2**20
 """Bytes of incomplete WebSocket messages of all clients."""
 REQUESTS_PER_TURN = 8
 """Requests of all clients that are begun in a turn of the event loop."""
@@ -397,7 +397,9 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
             return
         self._set_partial(self._partial + len(piece))
         super().data_received(piece)
-        if len(self.frames) > MAX_FRAGMENTS:
+        if self.close_sent and self._partial > READ_BYTES:
+            self.transport.abort()  # the client goes on with a large message after its refusal
+        elif len(self.frames) > MAX_FRAGMENTS:
             self._fail(1008, f"more than {MAX_FRAGMENTS} fragments of a message")
         elif self._control_frames > MAX_FRAGMENTS:
             self._fail(1008, "too many control frames")
