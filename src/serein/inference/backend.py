@@ -88,14 +88,16 @@ class Backend(Protocol):
     Attributes:
         name: "torch" or "onnx".
         description: of the model.
-        precision: precision that it computes in, or that the weights of an exported model have.
         warnings: about settings that it does not follow.
     """
 
     name: BackendName
     description: ModelDescription
-    precision: BackendPrecision
     warnings: list[str]
+
+    @property
+    def precision(self) -> BackendPrecision:
+        """Precision that it computes in, or that the weights of an exported model have."""
 
     def predict_batches(
         self,

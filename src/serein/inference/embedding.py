@@ -26,6 +26,7 @@ from serein.inference.recognition import get_source_name
 from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
 from serein.inference.vad import CHUNK_SECONDS
+from serein.records import Precision
 
 Vectors = NDArray[np.float32]
 
@@ -117,6 +118,7 @@ def embed_batches(
     from serein.utils.device import autocast_context
 
     system = predictor.system
+    precision: Precision = "bf16" if predictor.precision == "bf16" else "fp32"
     order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
     vectors = np.empty((len(windows), get_width(predictor)), np.float32)
     system.eval()
@@ -126,7 +128,7 @@ def embed_batches(
         inputs, _ = extract_inputs(
             system, [windows[index] for index in batch], predictor.asr, given
         )
-        with torch.inference_mode(), autocast_context(predictor.precision, system.device):
+        with torch.inference_mode(), autocast_context(precision, system.device):
             vector_bd = system.encode(inputs).vectors[task]
         vectors[batch] = vector_bd.float().cpu().numpy()
     return vectors
