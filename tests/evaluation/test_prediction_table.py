@@ -7,9 +7,10 @@ import pytest
 
 import serein
 from serein.errors import ConfigError
+from serein.evaluation.answers import Answers
 from serein.evaluation.plan import split_corpus
 from serein.evaluation.prediction_table import TableModel, read_predictions
-from serein.records import Corpus, Utterance
+from serein.records import Corpus, Fold, Protocol, Utterance
 from serein.report import audit, html, tables
 from serein.results import io
 from serein.results.evaluation import MODEL, Results
@@ -266,6 +267,26 @@ def test_faults_of_epochs_name_fold_and_epoch(
         return
     with pytest.raises(ConfigError, match=message):
         serein.evaluate(path, corpus)
+
+
+def test_a_fold_without_any_row_is_named() -> None:
+    folds = [
+        Fold(name=name, train=(), validation=(), test=(id_,))
+        for name, id_ in (("a", "1"), ("b", "2"))
+    ]
+    model = TableModel(
+        name="mine",
+        meaning="",
+        labels=(),
+        key=(),
+        environment={},
+        place="mine.csv",
+        found=Answers(),
+        epochs={"": {1: Answers(of={"1": {"anger": 1.0}})}},
+    )
+    protocol = Protocol(name="own", validation="none", folds=tuple(folds))
+    with pytest.raises(ConfigError, match="no row for 1 of 1 utterances of fold b at epoch 1"):
+        model.select_epochs(protocol)
 
 
 def test_training_rows_are_refused(corpus: Corpus, tmp_path: Path) -> None:

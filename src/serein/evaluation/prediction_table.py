@@ -110,7 +110,9 @@ class TableModel:
             has_validation = any(validated.values())
         for fold in protocol.folds:
             wanted = (*fold.test, *(fold.validation if has_validation else ()))
-            for epoch, found in named[fold.name].items():
+            # A fold of which the table has no row at all lacks all its utterances.
+            epochs = named[fold.name] or {min(self.epochs[""]): Answers()}
+            for epoch, found in epochs.items():
                 missing = [id_ for id_ in wanted if id_ not in found.of and id_ not in found.missed]
                 if missing:
                     raise ConfigError(
