@@ -133,6 +133,42 @@ def test_few_requests_of_a_burst_are_begun_in_a_turn() -> None:
     assert max(map(found.count, found)) == REQUESTS_PER_TURN
 
 
+class BrokenReader(Reader):
+    """A connection that raises an error when it is read."""
+
+    def read_queued(self) -> None:
+        raise ValueError("broken")
+
+
+class LongReader(Reader):
+    """A connection that has more data after each turn."""
+
+    queue: RequestTurns
+    read_turns: list[int]
+
+    def read_queued(self) -> None:
+        self.read_turns.append(self.turns[0])
+        if len(self.read_turns) < 20:
+            self.queue.add(cast(LimitedHTTPProtocol, self))
+
+
+def test_turns_go_on_after_an_error_and_are_not_doubled() -> None:
+    async def read_all() -> list[int]:
+        loop, turns, queue = asyncio.get_running_loop(), [0], RequestTurns()
+        loop.set_exception_handler(lambda *_: None)
+        reader = LongReader(loop, turns)
+        reader.queue, reader.read_turns = queue, []
+        for one in (BrokenReader(loop, turns), reader):
+            queue.add(cast(LimitedHTTPProtocol, one))
+        for _ in range(50):
+            await asyncio.sleep(0)
+            turns[0] += 1
+        return reader.read_turns
+
+    found = asyncio.run(read_all())
+    assert found == list(range(found[0], found[0] + 20)), "once in each turn"
+
+
 def test_health_checks_do_not_wait_for_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RequestTurns, "_run", lambda self: None)
     with ExitStack() as stack:

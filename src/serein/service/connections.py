@@ -113,8 +113,8 @@ class ConnectionLimits:
 class RequestTurns:
     """Connections whose data has arrived, of which a few are read in a turn of the event loop.
 
-    Uvicorn begins all requests that have arrived in one turn, and whoever comes next waits for as
-    long as a burst of requests takes.
+    Uvicorn begins all requests that have arrived in one turn, and the next client waits for as long
+    as a burst of requests takes.
     """
 
     def __init__(self, limit: int = REQUESTS_PER_TURN) -> None:
@@ -123,21 +123,25 @@ class RequestTurns:
         Args:
             limit: connections that are read in a turn.
         """
-        self._limit = limit
+        self._limit, self._is_scheduled = limit, False
         self._waiting: deque[LimitedHTTPProtocol | LimitedWebSocketProtocol] = deque()
 
     def add(self, protocol: "LimitedHTTPProtocol | LimitedWebSocketProtocol") -> None:
         """Queue a connection."""
         self._waiting.append(protocol)
-        if len(self._waiting) == 1:
+        if not self._is_scheduled:
+            self._is_scheduled = True
             protocol.loop.call_soon(self._run)
 
     def _run(self) -> None:
-        for _ in range(min(self._limit, len(self._waiting))):
-            protocol = self._waiting.popleft()
-            protocol.read_queued()
-        if self._waiting:
-            self._waiting[0].loop.call_soon(self._run)
+        """Read some connections, and schedule the next turn, also if one raises an error."""
+        try:
+            for _ in range(min(self._limit, len(self._waiting))):
+                self._waiting.popleft().read_queued()  # which may queue the connection again
+        finally:
+            self._is_scheduled = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].loop.call_soon(self._run)
 
 
 class ServerConfig(uvicorn.Config):
