@@ -98,7 +98,7 @@ def hash_sources(paths: Iterable[Path]) -> str:
 
 
 def _read_code(file: Path) -> bytes:
-    """Return what of a file counts for its hash."""
+    """Return the bytes of a file that its hash is computed from."""
     content = file.read_bytes()
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         if file.suffix == ".py":
@@ -113,8 +113,8 @@ def _read_code(file: Path) -> bytes:
 def _hash_syntax_tree(content: bytes) -> bytes:
     """Return the SHA-256 of the syntax tree of a Python file.
 
-    It is that of no particular version of Python, unlike ``ast.dump``: fields that are empty, and
-    that a later version may have added, are left out.
+    It is the same in every version of Python, unlike that of ``ast.dump``: empty fields, which a
+    later version may have added, are left out.
 
     Raises:
         SyntaxError: it is not Python.

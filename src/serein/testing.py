@@ -347,6 +347,7 @@ RIGHT_LOGIT = 4.0
 """Logit of the right class; the others are 0."""
 
 
+@restore_torch_state()
 def check_task(
     task: str | Any,
     *,

@@ -1,4 +1,4 @@
-"""Speech for tests of the page: a file to drop, and what the microphone hears."""
+"""Speech for tests of the page: a file to drop, and the audio of the microphone."""
 
 from pathlib import Path
 

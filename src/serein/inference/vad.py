@@ -289,7 +289,8 @@ class SileroVAD:
             chunks: first chunk of a shard and the one after its last; only segments that start in
                 the shard are returned. Detection starts one chunk earlier: within its 32 s, speech
                 and pauses determine whether a segment is growing at the start of the shard.
-            eager: whether to score all blocks at once, so that a growing segment is known early.
+            eager: whether to score each block as soon as it is complete, so that a growing segment
+                is known early.
         """
         first, last = chunks or (0, 2**31)
         self._vad = ChunkedVAD(max(0, first - 1))
@@ -403,7 +404,7 @@ def find_speech(waves: Sequence[Samples], rate: float) -> list[tuple[int, int]]:
     Returns:
         For each recording the first sample, and the one after the last, of a part that contains all
         its speech and up to ``OUTER_SILENCE_SECONDS`` before and after it. A recording without
-        speech, or with less of it than ``contains_speech`` asks for, is returned whole.
+        speech, or with less of it than ``contains_speech`` requires, is returned whole.
 
     Raises:
         BackendError: onnxruntime is missing or broken.

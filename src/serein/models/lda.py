@@ -31,9 +31,9 @@ each task are adapted to the new utterances: those that minimize
     w_0 = (1 - adaptation_share) w_saved + adaptation_share w_new,
 
 the cross-entropy with a Gaussian prior about given weights (maximum a posteriori; Chelba & Acero
-2004 adapt maximum entropy models so). w_new is the discriminant of the new utterances, of the same
-length as w_saved: few utterances give a poor one, a hundred one as good as the saved. The less
-there is to learn from, the less the weights change.
+2004 adapt maximum entropy models so). w_new is the discriminant of the new utterances, scaled to
+the norm of w_saved. That of a few utterances is poor, that of a hundred as good as the saved one.
+The fewer the utterances, the less the weights change.
 
 Penalty and share are those of ``PENALTIES`` and ``SHARES`` with the least cross-entropy on the
 validation subset, at the temperature of ``TEMPERATURES`` that suits each. Without such a subset,
@@ -77,12 +77,12 @@ PENALTIES = (100.0, 300.0, 1000.0, 3000.0, 10_000.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the discriminant of the new utterances among which the validation subset selects."""
 SHARE_COUNT = 100
-"""New utterances whose discriminant has half of the share, without a validation subset.
+"""Number of new utterances whose discriminant has a share of a half, without a validation subset.
 
 Chosen on four speakers of RAVDESS, with 10, 30, 100 and 300 new utterances.
 """
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
-"""Temperatures at which penalties and shares are compared: how they are calibrated later."""
+"""Temperatures at which penalties and shares are compared, since a model is calibrated later."""
 ADAPTATION_STEPS = 100
 """Most steps of the minimization; it ends earlier where nothing changes."""
 CLIP = 5.0
@@ -291,7 +291,7 @@ def interpolate_weights(
     Args:
         saved: weights (K, D) and biases (K,).
         new: the same of new utterances; they are multiplied by one number that gives all weights
-            the length of the saved ones. Classes without new utterances keep the saved ones.
+            the norm of the saved ones. Classes without new utterances keep the saved ones.
         share: of the new ones.
     """
     present_k = new[0].norm(dim=1) > 0

@@ -122,7 +122,7 @@ class PairedTest:
         """The run that is better, or None if neither is shown to be.
 
         A run is better if the permutation test of the main score, after Holm's correction, is below
-        5 %, and the interval of the difference does not have 0.
+        5 %, and the interval of the difference does not contain 0.
         """
         p, interval = self.corrected_p, self.difference_interval
         if p is None or p >= SIGNIFICANCE or interval is None or interval[0] <= 0 <= interval[1]:

@@ -92,7 +92,7 @@ async def _respond(request: Request, name: str, turns: asyncio.Semaphore) -> Res
 class ChunkedResponse(Response):
     """A file in chunks, each of which waits until the client has accepted those before.
 
-    The response in chunks of Starlette starts two tasks for each file.
+    Starlette's ``StreamingResponse`` would start two tasks for each file.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ const BLOCK_SECONDS = 4;  // of a recording between two messages about the progr
 const opened = new Map();  // by name of the model
 let list = null, runtime = null, loadedBytes = 0;
 
-// Nobody needs a key for a model on this machine.
+// A model on this machine needs no key.
 export const key = {get: () => "", set: () => {}, forget: () => {}};
 
 // The models of the folder, in the form of the service; the first one is then loaded in the background.
@@ -62,7 +62,7 @@ export async function fetchOverview(file, {model, ...config}, signal, onStatus) 
 // Opens a model once; further calls wait for the same one.
 export function openPredictor(name, onStatus = () => {}) {
   if (!opened.has(name)) {
-    const opening = loadPredictor(list.models.find(model => model.name === name));
+    const opening = loadPredictor(findDescription(name));
     opened.set(name, opening);
     opening.catch(() => opened.delete(name));  // so that "Try again" loads it again
   }

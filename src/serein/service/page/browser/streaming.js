@@ -54,8 +54,8 @@ export class Stream {
     this.received += samples.length;
     const wave = this.resampler.add(samples, {last});
     this.buffer.append(wave);
-    const heard = this.vadResampler ? this.vadResampler.add(samples, {last}) : wave;
-    const speech = await this.detector.detect(heard, {last, windowEnd: this.nextWindowEnd});
+    const vadWave = this.vadResampler ? this.vadResampler.add(samples, {last}) : wave;
+    const speech = await this.detector.detect(vadWave, {last, windowEnd: this.nextWindowEnd});
     const steps = speech.flatMap(segment => [...this.iterSteps(segment)]);
     if (this.predictsProvisional || this.provisional) steps.push(...this.planProvisional(last ? null : speech.at(-1) ?? null));
     return steps;
