@@ -310,8 +310,6 @@ def find_sinusoids(value: np.ndarray) -> dict[str, Any] | None:
 
 def _position_rates(count: int) -> list[float]:
     """Return the rates of Whisper's sinusoids, as ``layers.whisper_encoder`` rounds them."""
-    import torch
-
     from serein.layers.whisper_encoder import MAX_TIMESCALE
 
     step = torch.log(torch.tensor(float(MAX_TIMESCALE))) / (count - 1)

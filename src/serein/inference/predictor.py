@@ -334,12 +334,12 @@ class Predictor:
     def find_parts(self, waves: Sequence[Samples]) -> list[tuple[int, int]]:
         """Find the part of each recording that is predicted, from a sample to the one after.
 
-        The front end of ``POOLING_FRONT_ENDS`` averages over time: with seconds of silence around
-        the speech, every answer would be neutral. Of other models, the part is the whole recording.
+        The front ends of ``POOLING_FRONT_ENDS`` average over time: seconds of silence around the
+        speech would make most answers neutral. Of other models, and with ``answer_nonspeech``, the
+        part is the whole recording.
         """
-        if self.description.recipe.features.get("name") not in POOLING_FRONT_ENDS:
-            return [(0, len(wave_s)) for wave_s in waves]
-        if self.answer_nonspeech:
+        has_pooling = self.description.recipe.features.get("name") in POOLING_FRONT_ENDS
+        if self.answer_nonspeech or not has_pooling:
             return [(0, len(wave_s)) for wave_s in waves]
         return find_speech(waves, self.rate)
 

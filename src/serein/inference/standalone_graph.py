@@ -73,8 +73,9 @@ def build_standalone_graph(path: Path) -> bytes:
         return _export(path)
     graph = path.with_suffix(".onnx")
     try:
-        document = json.loads(read_bytes(sidecar))
-        return _insert_weights(read_bytes(graph), document["initializers"], read_model_file(path))
+        document, file = json.loads(read_bytes(sidecar)), read_model_file(path)
+        check_digest(document, file, graph)
+        return _insert_weights(read_bytes(graph), document["initializers"], file)
     except (IndexError, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise not_exported(str(graph), error) from error
 

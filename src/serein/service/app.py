@@ -75,7 +75,7 @@ def serve(
         ConfigError: the port is in use, the address does not belong to this machine, or two models
             have the same name.
     """
-    with _tune_process(), log_to(sys.stderr), _open_listener(host, port) as listener:
+    with _set_process_limits(), log_to(sys.stderr), _open_listener(host, port) as listener:
         with closing(Engine(recognizer, config, others)) as engine:
             app = create_app(engine, keys, root_path=root_path, loopback=is_loopback(host))
             server = Server(build_uvicorn_config(app, config), engine)
@@ -87,7 +87,7 @@ def serve(
 
 
 @contextmanager
-def _tune_process() -> Iterator[None]:
+def _set_process_limits() -> Iterator[None]:
     """Set the interpreter's switch interval and the limit on open files; restore both at the end.
 
     Both hold for the whole process.

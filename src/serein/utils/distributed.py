@@ -151,7 +151,7 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    with _default_variable("RAY_USAGE_STATS_ENABLED", "0"):  # no usage reports to Ray's makers
+    with _set_default_variable("RAY_USAGE_STATS_ENABLED", "0"):  # no usage reports to Ray's makers
         _connect(ray, address)
         try:
             yield ray
@@ -160,7 +160,7 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def _default_variable(name: str, value: str) -> Iterator[None]:
+def _set_default_variable(name: str, value: str) -> Iterator[None]:
     """Set a variable of the environment that is not set, within the context."""
     if name in os.environ:
         yield
