@@ -479,8 +479,10 @@ def test_an_unknown_corpus_is_an_error_with_the_most_similar_name(tmp_path: Path
 
 def test_all_errors_are_serein_errors_and_documented() -> None:
     kinds = [x for x in vars(errors).values() if isinstance(x, type) and issubclass(x, Exception)]
-    assert len(kinds) == 11
-    assert all(issubclass(kind, SereinError) for kind in kinds)
+    assert len(kinds) == 12
+    warnings = [kind for kind in kinds if issubclass(kind, Warning)]
+    assert warnings == [errors.SereinWarning]
+    assert all(issubclass(kind, SereinError) for kind in kinds if kind not in warnings)
     assert all(kind.__doc__ and kind.__name__ in str(errors.__doc__) for kind in kinds)
 
 

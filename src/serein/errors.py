@@ -12,6 +12,8 @@ SereinError
 ├── HubError          the hub is away, has no such model or revision, or refuses an upload
 └── StorageError      a file could not be written; its previous content is unchanged
 
+SereinWarning is no error: something that a user should know, and that does not end the computation.
+
 Each message has what was found, what was expected, and what to do:
 
     try:

@@ -221,7 +221,7 @@ def recognizer(request: pytest.FixtureRequest) -> Recognizer:
 @pytest.mark.parametrize(("seconds", "windows"), [(0.05, 1), (0.2, 1), (6.375, 1), (60, 10)])
 def test_fu2020_accepts_any_length(recognizer: Recognizer, seconds: float, windows: int) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
-    answer = recognizer((noise, RATE))
+    (answer,) = recognizer.predict_many([("noise", noise)])
     assert len(answer.windows) == windows
     assert sum(answer.tasks["emotion"].probabilities.values()) == pytest.approx(1)
     for name, heads in (("local", 1), ("self", 2)):

@@ -335,11 +335,10 @@ class Predictor:
         """Find the part of each recording that is predicted, from a sample to the one after.
 
         The front ends of ``POOLING_FRONT_ENDS`` average over time: seconds of silence around the
-        speech would make most answers neutral. Of other models, and with ``answer_nonspeech``, the
-        part is the whole recording.
+        speech would make most answers neutral. Of other models, and of recordings without speech,
+        the part is the whole recording.
         """
-        has_pooling = self.description.recipe.features.get("name") in POOLING_FRONT_ENDS
-        if self.answer_nonspeech or not has_pooling:
+        if self.description.recipe.features.get("name") not in POOLING_FRONT_ENDS:
             return [(0, len(wave_s)) for wave_s in waves]
         return find_speech(waves, self.rate)
 
