@@ -11,7 +11,8 @@ import hashlib
 import json
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any, NamedTuple
@@ -160,7 +161,7 @@ def read_shared_weights(path: Path, metadata: Mapping[str, str]) -> SharedWeight
         BundleError: the other file is missing, or does not have these weights.
         ValueError: or another of ``MALFORMED_DOCUMENT_ERRORS``, if the entry is damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     if "shared" not in metadata:
         return None
@@ -169,22 +170,33 @@ def read_shared_weights(path: Path, metadata: Mapping[str, str]) -> SharedWeight
     names = [str(name) for name in entry["names"]]
     if PurePath(file).name != file:
         raise ValueError(f"shared weights in {file!r}; expected the name of a file")
-    # The digest tells whether it is the same file, wherever it is.
-    found = [folder / file for folder in (path.parent, SHIPPED_FOLDER) if (folder / file).is_file()]
+    folders = dict.fromkeys((path.parent.resolve(), SHIPPED_FOLDER.resolve()))
+    found = [folder / file for folder in folders if (folder / file).is_file()]
     if not found:
         raise BundleError(
             f"{path} takes {len(names)} weights from {file}, which is not beside it; copy that "
             "file, too, or make a copy with all weights by `serein push MODEL ORG/NAME -o FOLDER`"
         )
+    # The digest tells whether a file is the one that is meant, wherever it is.
+    for candidate in found[:-1]:
+        with suppress(SafetensorError, OSError):
+            shared = SharedWeights(candidate, _read_arrays(candidate, names), sha256)
+            if not is_changed(shared):
+                return shared
     try:
-        with safe_open(found[0], "np") as opened:
-            arrays = {name: opened.get_tensor(name) for name in names}
+        return SharedWeights(found[-1], _read_arrays(found[-1], names), sha256)
     except (SafetensorError, OSError) as error:
         raise BundleError(
-            f"{path} takes {len(names)} weights from {found[0]}, which does not have them "
+            f"{path} takes {len(names)} weights from {found[-1]}, which does not have them "
             f"({error}); copy both files again"
         ) from error
-    return SharedWeights(found[0], arrays, sha256)
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as opened:
+        return {name: opened.get_tensor(name) for name in names}
 
 
 def copy_model_file(path: Path, target: Path) -> None:
