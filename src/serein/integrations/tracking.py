@@ -1,4 +1,4 @@
-"""Send what a training knows to MLflow, Trackio or Weights & Biases.
+"""Send settings, losses, scores and files of a training to MLflow, Trackio or Weights & Biases.
 
 Each tool's own client is used, with its own settings (``MLFLOW_TRACKING_URI``, ``TRACKIO_DIR``,
 ``WANDB_MODE``, ...). A run has the settings, of every epoch the loss and the scores of each fold,
