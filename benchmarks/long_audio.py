@@ -34,6 +34,7 @@ RATE = 16_000
 HOUR = 3600
 STREAM_SECONDS = 30
 """Duration of each live stream."""
+BACKENDS = ("onnx", "torch")
 BLOCK_SECONDS = 0.02
 """Duration of a block of a live stream."""
 
@@ -44,10 +45,11 @@ def main() -> list[Row]:
         with_pauses, dense = (write_hour(Path(folder), pauses) for pauses in (True, False))
         rows = [_time_detection(with_pauses), *map(_time_speech_check, (1, 16), [dense] * 2)]
         for file, kind in ((with_pauses, "with pauses"), (dense, "without pauses")):
-            rows += _time_hour(file, f"an hour {kind}")
+            for backend in BACKENDS:
+                rows += _time_hour(file, f"an hour {kind}, {backend}", backend)
         ten_hours = Path(folder) / "ten.flac"
         _concatenate([with_pauses] * 10, ten_hours)
-        peak = _measure_process(ten_hours, "speech")["peak"]
+        peak = _measure_process(ten_hours, "speech", "onnx")["peak"]
         return [
             *rows,
             Row(what="ten hours: peak memory", ours=peak, unit="MiB", target="under 600"),
@@ -56,10 +58,10 @@ def main() -> list[Row]:
         ]
 
 
-def _time_hour(file: Path, what: str) -> Iterator[Row]:
+def _time_hour(file: Path, what: str, backend: str) -> Iterator[Row]:
     targets = {"speech": "200 or more", "everything": "400 or more"}
     for mode, target in targets.items():
-        result = _measure_process(file, mode)
+        result = _measure_process(file, mode, backend)
         part = f"{what}, {'speech only' if mode == 'speech' else mode}"
         description = f"{part}: {result['windows']:.0f} windows of 4 s every 1 s"
         speed = HOUR / result["seconds"]
@@ -158,9 +160,9 @@ def _concatenate(files: list[Path], path: Path) -> None:
                 out.write(samples)
 
 
-def _measure_process(file: Path, mode: str) -> dict[str, float]:
+def _measure_process(file: Path, mode: str, backend: str) -> dict[str, float]:
     """Return CPU seconds, windows and peak memory of a process that recognizes one file."""
-    command = [sys.executable, "-m", "benchmarks.long_audio", str(file), mode]
+    command = [sys.executable, "-m", "benchmarks.long_audio", str(file), mode, MODEL, backend]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return json.loads(done.stdout)
 
