@@ -29,8 +29,8 @@ Each row measures serein and, where there is one, a peer alternately in one run,
 unless stated otherwise. The table shows medians and the median of the pairwise ratios; above 1,
 serein is better. Ratios depend less on the load of the machine than times do. The last column has
 what the first version measured on 2026-11-22 on an Intel Xeon, which multiplies bf16 matrices five
-times as fast, and the ratio then. `make bench` writes this page; Keras runs in the interpreter named by
-SEREIN_KERAS (CONTRIBUTING.md).
+times as fast, and the ratio then. `make bench` writes this page; Keras runs in the interpreter
+named by SEREIN_KERAS (CONTRIBUTING.md).
 """
 
 BOUNDS = ("", "What bounds some of these rows:", "")
