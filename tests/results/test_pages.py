@@ -26,6 +26,8 @@ def list_rows() -> Iterator[tuple[str, str, str]]:
 
 
 ROWS = list(list_rows())
+ABSOLUTE = re.compile(r"(?<![\w.~])/(?:home|mnt|root|tmp|Users|var|work)/")
+"""Beginning of a path of one machine."""
 
 
 def quote_scores(table: dict[str, Any]) -> str:
@@ -54,3 +56,13 @@ def test_a_row_quotes_the_score_of_its_data_file(report: str, data: str, score: 
     assert (RESULTS / report).is_file()
     table = json.loads(gzip.decompress((RESULTS / data).read_bytes()))
     assert quote_scores(table) == score
+
+
+def test_no_result_has_a_path_of_one_machine() -> None:
+    texts = {
+        path: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in RESULTS.rglob("*")
+        if path.suffix in {".gz", ".json", ".md"}
+    }
+    assert len(texts) > 150
+    assert [path.name for path, text in texts.items() if ABSOLUTE.search(text.decode())] == []
