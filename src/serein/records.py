@@ -96,6 +96,10 @@ class Corpus:
         return [by_id[id_] for id_ in ids]
 
 
+SUBSETS = ("train", "validation", "test")
+"""Names of the subsets of a fold, in their order."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fold:
     """Train, validation and test subset of one fold: ids of utterances."""

@@ -16,12 +16,11 @@ from serein.evaluation.evaluate import OpenProgress, Run, no_progress, run_plans
 from serein.evaluation.external import evaluate_external, is_estimator
 from serein.evaluation.plan import Plan, build_plan, resolve_recipe
 from serein.metrics.scoring import Scores, get_scorer
-from serein.records import Corpus, Recipe
+from serein.records import SUBSETS, Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import OptimisticVariant, Results, SeedResult
 
 MIN_FOLDS = 5
-SUBSETS = ("train", "validation", "test")
 TOLERANCE = 0.01
 """Difference in training utterances, as a share, that the random split may have."""
 KEPT_SETTINGS = (

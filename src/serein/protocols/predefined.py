@@ -31,7 +31,7 @@ from serein.protocols.splitters import (
     hold_out_validation,
     is_match,
 )
-from serein.records import Fold, Protocol, Utterance
+from serein.records import SUBSETS, Fold, Protocol, Utterance
 from serein.utils.files import write_text
 
 ValueLists = dict[str, tuple[str, ...]]
@@ -56,7 +56,6 @@ PART_PATTERNS = {
 SUFFIXES = (".json", ".csv")
 FORMAT = 2
 """Version of the layout of a saved protocol; 1 has a hash that depends on names and order."""
-SUBSETS = ("train", "validation", "test")
 COLUMNS = ["fold", "subset", "id"]
 RESERVED_COLUMNS = {*COLUMNS, "side", "path", "speaker"}
 """Labels of these names are not saved; ``side`` was the name of ``subset`` in release 0.1."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from serein.records import SUBSETS
 from serein.report.checks import format_examples
 from serein.report.progress import format_clock
 from serein.report.table import Row, Table, make_row, number_columns, text_columns
@@ -17,7 +18,6 @@ MAX_WIDTH = 80
 COLUMN_GAP = 2
 BUSY_SHARE = 0.8
 """Share of a processor below which the measured steps were slowed down by other programs."""
-SUBSETS = ("train", "validation", "test")
 
 
 def render_plan(planned: PlannedRun) -> RenderableType:

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serein.records import Finding, LeftOut
+from serein.records import SUBSETS, Finding, LeftOut
 from serein.results.studies import build_frame, count_noun, render_record
 
 if TYPE_CHECKING:
     import pandas
-
-SUBSETS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
