@@ -222,11 +222,12 @@ class Model(nn.Module):
         saved = task.head.weight.detach().double(), bias_k
         target_n, weight_n = _repeat_labels(train.targets[name], weight_n, len(views))
         has_labels = validation is not None and bool((validation.targets[name] >= 0).any())
+        x_nd = torch.cat(views)
         best = (math.inf, 0.0, saved)
         for share in self._list_shares(train.targets[name], has_labels):
             start = interpolate_weights(saved, new, share)
             for penalty in self._list_penalties(has_labels):
-                weights = adapt_weights(start, torch.cat(views), target_n, weight_n, penalty)
+                weights = adapt_weights(start, x_nd, target_n, weight_n, penalty)
                 loss = 0.0
                 if validation is not None and has_labels:
                     logit_nk = F.linear(validation.vectors[name], *weights)
