@@ -60,7 +60,7 @@ def compute_rows(front_end: FrontEnd, wave_s: Tensor) -> Tensor:
 def test_a_row_is_encoder_states_and_the_state_of_the_token_that_is_spoken(folder: Path) -> None:
     front_end, wave_s = build_front_end(folder, layers=[1, 3]), speech()
     row_rf = compute_rows(front_end, wave_s)
-    heard = WhisperRecognizer(folder)(wave_s, padding="do_not_pad", pool=2)
+    heard = WhisperRecognizer(folder)(wave_s, padded_seconds=0, pool=2)
     assert front_end.width == row_rf.shape[1] == 3 * WIDTH
     assert len(row_rf) == -(-len(wave_s) // 160 // 4)
     expected = [mean_pool(heard.layers[layer - 1], 2) for layer in (1, 3)]
@@ -98,6 +98,19 @@ def test_padding_reaches_the_encoder_and_adds_no_row(folder: Path) -> None:
     assert not torch.allclose(own[:, :WIDTH], padded[:, :WIDTH], atol=1e-3)
 
 
+def test_silence_fills_the_input_up_to_the_longest_utterance(folder: Path) -> None:
+    wave_s = speech()
+    wave_s = wave_s - wave_s.mean()
+    filled_s = torch.nn.functional.pad(wave_s, (0, 2 * 16_000 - len(wave_s)))
+    recognizer = WhisperRecognizer(folder)
+    expected_td = recognizer(filled_s, padded_seconds=0).layers[2]
+    rows = compute_rows(build_front_end(folder, padding="max_length", seconds=2.0), wave_s)
+    frames = -(-len(wave_s) // 320)
+    torch.testing.assert_close(
+        rows[:, :WIDTH], mean_pool(expected_td[:frames], 2), atol=1e-4, rtol=1e-3
+    )
+
+
 def test_rows_do_not_depend_on_the_batch_or_on_gain(folder: Path) -> None:
     front_end, wave_s = build_front_end(folder), speech()
     short_s = wave_s[:9000]
@@ -118,8 +131,8 @@ def test_short_and_silent_recordings_have_finite_rows(folder: Path, samples: int
 
 def test_a_language_is_detected_or_given_and_an_unknown_one_is_refused(folder: Path) -> None:
     recognizer, wave_s = WhisperRecognizer(folder), speech()
-    assert recognizer(wave_s, padding="do_not_pad").language in ("en", "de", "haw")
-    assert recognizer(wave_s, padding="do_not_pad", language="de").language == "de"
+    assert recognizer(wave_s, padded_seconds=0).language in ("en", "de", "haw")
+    assert recognizer(wave_s, padded_seconds=0, language="de").language == "de"
     with pytest.raises(ConfigError, match="'dk' is none of 3 of the recogniser"):
         build_front_end(folder, language="dk")
 
@@ -135,7 +148,7 @@ def test_commands_symbols_and_times_are_never_recognised(folder: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     for seconds in (0.3, 1.0):
         wave_s = torch.randn(round(16_000 * seconds), generator=generator)
-        heard = recognizer(wave_s, padding="do_not_pad", pool=2)
+        heard = recognizer(wave_s, padded_seconds=0, pool=2)
         assert not {*heard.ids} & suppressed
         assert len(heard.state_ld) <= -(-len(wave_s) // 640)
 

@@ -233,17 +233,17 @@ class WhisperTranscriber(Transcriber):
             parts = self.recognizer.recognize_parts(wave_tensor_s, self.language)
         words = [
             word
-            for number, heard in enumerate(parts)
-            for word in _list_words(heard, number * float(whisper_asr.MAX_SECONDS))
+            for number, transcript in enumerate(parts)
+            for word in _list_words(transcript, number * float(whisper_asr.MAX_SECONDS))
         ]
-        ended = all(heard.ended for heard in parts)
+        ended = all(transcript.ended for transcript in parts)
         seconds = len(wave_s) / self.rate
         end = [RecognizedWord(word=END, time=round(seconds, 3))] if ended else []
         return Transcription(
             id=name,
-            text=normalize_text(" ".join(heard.text for heard in parts)),
+            text=normalize_text(" ".join(transcript.text for transcript in parts)),
             words=[*words, *end],
-            score=sum(heard.score for heard in parts),
+            score=sum(transcript.score for transcript in parts),
             seconds=seconds,
             bounded=not ended,
             reference=reference,
@@ -251,20 +251,20 @@ class WhisperTranscriber(Transcriber):
         )
 
 
-def _list_words(heard: whisper_asr.WhisperTranscript, start: float) -> list[RecognizedWord]:
+def _list_words(transcript: whisper_asr.WhisperTranscript, start: float) -> list[RecognizedWord]:
     """Return the words of a part with the time at which each begins.
 
     Args:
-        heard: with a row for each frame.
+        transcript: with a row for each frame.
         start: of the part, in seconds.
     """
-    token_r = heard.token_r.tolist()
+    token_r = transcript.token_r.tolist()
     return [
         RecognizedWord(
             word=word,
             time=round(start + token_r.index(first) * whisper_asr.FRAME_SECONDS, 3),
         )
-        for text, first, _ in heard.spans
+        for text, first, _ in transcript.spans
         for word in tokenize(text)
     ]
 
