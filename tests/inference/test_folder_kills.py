@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +24,10 @@ from serein.inference import folder
 from serein.inference.recognizer import Recognizer
 folder.SAVE_INTERVAL, folder.FILES_PER_CHUNK = 0, 1
 if __name__ == "__main__":
-    voices, output, model, jobs, pause = sys.argv[1:]
+    voices, output, model, jobs, pause, nonspeech = sys.argv[1:]
     wait = lambda progress: time.sleep(float(pause))
-    done = Recognizer(model).folder(voices, output, jobs=int(jobs), progress=wait)
+    recognizer = Recognizer(model, answer_nonspeech=nonspeech == "True")
+    done = recognizer.folder(voices, output, jobs=int(jobs), progress=wait)
     print(done.recognized, done.done_before)
 """
 
@@ -37,13 +39,22 @@ def model(tmp_path: Path) -> Path:
 
 
 def start_run(
-    folder: Path, model: Path, output: Path, *, jobs: int = 1, pause: float = 0.05
+    folder: Path,
+    model: Path,
+    output: Path,
+    *,
+    jobs: int = 1,
+    pause: float = 0.05,
+    answer_nonspeech: bool = False,
 ) -> subprocess.Popen[str]:
     script = folder.parent / "slowly.py"
     script.write_text(SLOW_RUN)
     command = [sys.executable, str(script), str(folder), str(output), str(model)]
     return subprocess.Popen(
-        [*command, str(jobs), str(pause)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, str(jobs), str(pause), str(answer_nonspeech)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -86,14 +97,15 @@ def test_run_killed_many_times_loses_and_duplicates_nothing(
 ) -> None:
     names, output = write_recordings(tmp_path / "voices", 60), tmp_path / "out.parquet"
     bad = write_bad_files(tmp_path / "voices")
+    start = partial(start_run, tmp_path / "voices", model, output, jobs=jobs, answer_nonspeech=True)
     for moment in range(7):
-        process = start_run(tmp_path / "voices", model, output, jobs=jobs)
+        process = start()
         if moment:
             wait_for_parts(output, 8 * moment, process)
         else:
             time.sleep(2)
         kill(process)
-    out, err = start_run(tmp_path / "voices", model, output, jobs=jobs, pause=0).communicate()
+    out, err = start(pause=0).communicate()
     recognized, before = map(int, out.split())
     assert (recognized, before >= 48) == (60, True), err
     assert read_files(output) == names
