@@ -60,14 +60,14 @@ def compute_rows(front_end: FrontEnd, wave_s: Tensor) -> Tensor:
 def test_a_row_is_encoder_states_and_the_state_of_the_token_that_is_spoken(folder: Path) -> None:
     front_end, wave_s = build_front_end(folder, layers=[1, 3]), speech()
     row_rf = compute_rows(front_end, wave_s)
-    heard = WhisperRecognizer(folder)(wave_s, padded_seconds=0, pool=2)
+    transcript = WhisperRecognizer(folder)(wave_s, padded_seconds=0, pool=2)
     assert front_end.width == row_rf.shape[1] == 3 * WIDTH
     assert len(row_rf) == -(-len(wave_s) // 160 // 4)
-    expected = [mean_pool(heard.layers[layer - 1], 2) for layer in (1, 3)]
+    expected = [mean_pool(transcript.layers[layer - 1], 2) for layer in (1, 3)]
     torch.testing.assert_close(row_rf[:, : 2 * WIDTH], torch.cat(expected, dim=1))
-    torch.testing.assert_close(row_rf[:, 2 * WIDTH :], heard.state_ld[heard.token_r])
-    assert len(heard.state_ld) == len(heard.ids) + 1
-    assert sorted(set(heard.token_r.tolist())) == list(range(len(heard.state_ld)))
+    torch.testing.assert_close(row_rf[:, 2 * WIDTH :], transcript.state_ld[transcript.token_r])
+    assert len(transcript.state_ld) == len(transcript.ids) + 1
+    assert sorted(set(transcript.token_r.tolist())) == list(range(len(transcript.state_ld)))
 
 
 def test_a_recogniser_that_is_loaded_in_inference_computes_the_same(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_commands_symbols_and_times_are_never_recognised(folder: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     for seconds in (0.3, 1.0):
         wave_s = torch.randn(round(16_000 * seconds), generator=generator)
-        heard = recognizer(wave_s, padded_seconds=0, pool=2)
-        assert not {*heard.ids} & suppressed
-        assert len(heard.state_ld) <= -(-len(wave_s) // 640)
+        transcript = recognizer(wave_s, padded_seconds=0, pool=2)
+        assert not {*transcript.ids} & suppressed
+        assert len(transcript.state_ld) <= -(-len(wave_s) // 640)
 
 
 def test_tokens_of_bytes_become_text_and_words(tmp_path: Path) -> None:
